@@ -1,0 +1,79 @@
+# The study in a few words: `make study` runs it, `make test` tests it; each sets up .venv by itself.
+
+# What `make study` runs: a profile of sshsnet_core/profiles/, how many folds, and a factor on the training steps.
+PROFILE = mini
+FOLDS = 1
+EFFORT = 1
+
+# The Python that .venv is made with, 3.11 to 3.14.
+BASE_PYTHON = python3
+
+VENV = .venv
+PYTHON = $(VENV)/bin/python
+PIP = $(PYTHON) -m pip --disable-pip-version-check
+INSTALL = $(PIP) install -qq --no-deps
+# The tools that commands call by name (papermill, snakemake) are those of .venv.
+IN_VENV = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+
+.PHONY: help study cps test lint lab hooks lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@echo "Variables: PROFILE=$(PROFILE) FOLDS=$(FOLDS) EFFORT=$(EFFORT) BASE_PYTHON=$(BASE_PYTHON)"
+
+study: $(VENV)/.installed ## run the study: preprocess, train, evaluate, draw tables and figures
+	$(IN_VENV) $(PYTHON) -m sshsnet_core study --profile $(PROFILE) --folds $(FOLDS) --effort $(EFFORT)
+
+cps: $(VENV)/.installed ## study cross pseudo supervision alone, at equal steps and at equal time
+	$(IN_VENV) $(PYTHON) -m sshsnet_core study cps --profile $(PROFILE) --folds $(FOLDS) --effort $(EFFORT)
+
+test: $(VENV)/.installed ## run the tests, then every notebook in the smoke profile
+	$(IN_VENV) SSHSNET_PROFILE=smoke $(PYTHON) -m pytest
+	$(IN_VENV) SSHSNET_PROFILE=smoke $(PYTHON) -m pytest --nbval-lax notebooks
+
+lint: $(VENV)/.installed ## check style and types
+	$(PYTHON) -m ruff check
+	$(PYTHON) -m ruff format --check
+	$(PYTHON) -m mypy
+
+lab: $(VENV)/.installed ## open the notebooks in JupyterLab
+	$(IN_VENV) $(PYTHON) -m jupyterlab notebooks
+
+hooks: $(VENV)/.installed ## check every commit before it is made
+	$(PYTHON) -m pre_commit install
+
+# A CPU build of torch for Linux, listed beside PyPI's files so that either satisfies the lock. Change it with the version.
+TORCH_CPU = sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b
+CUDA = /^(cuda|nvidia|triton)/
+
+lock: ## write both locks and environment.yml anew from pyproject.toml (needs uv; UPGRADE=--upgrade moves the versions)
+	sed -n 's/ *\\$$//; /^[^ ]/p' requirements.lock requirements-cuda.lock > .resolved.txt
+	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-annotate --no-header \
+	  --no-emit-index-url --quiet $(UPGRADE) --output-file .resolved.txt
+	awk '/^[^ ]/ {cuda = $(CUDA)} !cuda {print} /^torch==/ {print "    --hash=$(TORCH_CPU) \\"}' .resolved.txt > requirements.lock
+	awk '/^[^ ]/ {cuda = $(CUDA)} cuda' .resolved.txt > requirements-cuda.lock
+	{ printf 'name: sshsnet\nchannels:\n  - conda-forge\ndependencies:\n  - python=3.11\n  - pip\n  - pip:\n'; \
+	  sed -n 's/ *\\$$//; s/^[^ ].*/      - "&"/p' requirements.lock; echo '      - "-e ."'; } > environment.yml
+	rm .resolved.txt
+
+clean: ## remove everything the study produced (runs/); .venv and figures/ stay
+	rm -rf runs
+
+# Always from nothing, and marked as done last: an interrupted installation is never taken for a whole one.
+$(VENV)/.installed: requirements.lock requirements-cuda.lock pyproject.toml
+	@$(BASE_PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || { \
+	  echo "SSHSNet needs Python 3.11 to 3.14, but $(BASE_PYTHON) is $$($(BASE_PYTHON) --version 2>&1);" \
+	       "name another one with, for example, make $(MAKECMDGOALS) BASE_PYTHON=python3.12" >&2; exit 1; }
+	@echo "Setting up $(VENV) from requirements.lock: a few minutes, and more where gigabytes of GPU libraries come along."
+	@rm -rf $(VENV)
+	@$(BASE_PYTHON) -m venv $(VENV)
+	@# A wheel of torch in a folder that pip is configured with (find-links), say a CPU build, goes before the index's.
+	@awk '/^[^ ]/ {torch = /^torch==/} torch' requirements.lock > $(VENV)/torch.lock
+	@$(INSTALL) --no-index --require-hashes -r $(VENV)/torch.lock 2> /dev/null || true
+	@$(INSTALL) --require-hashes -r requirements.lock
+	@# PyPI's torch for Linux needs NVIDIA's libraries; a CPU build does without these gigabytes.
+	@if $(PIP) check | grep -q '^torch .* is not installed'; then \
+	  $(INSTALL) --require-hashes -r requirements-cuda.lock; fi
+	@$(INSTALL) --no-index --no-build-isolation --editable .
+	@$(PIP) check
+	@touch $@

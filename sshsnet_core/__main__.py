@@ -1,0 +1,102 @@
+"""The command line: a thin layer over ``study``. ``python -m sshsnet_core --help`` lists the commands."""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from sshsnet_core.anatomy import COLUMN
+from sshsnet_core.settings import SettingsError, load_settings
+
+
+def _phantom(arguments: argparse.Namespace) -> None:
+    from sshsnet_core.data.cohorts.phantom import write_phantom_cohort
+
+    write_phantom_cohort(arguments.output, load_settings(arguments.profile).cohort, workers=arguments.workers)
+    print(f"Wrote the phantom cohort to {arguments.output}.")
+
+
+def _study(arguments: argparse.Namespace) -> None:
+    from sshsnet_core.evaluation.tables import table_text
+    from sshsnet_core.study import REPOSITORY, Study
+
+    study = Study.open(arguments.profile, arguments.effort)
+    if not 1 <= arguments.folds <= study.settings.cohort.folds:
+        raise SettingsError(f"FOLDS must be 1 to {study.settings.cohort.folds}, not {arguments.folds}.")
+    config = [f"{name}={getattr(arguments, name):g}" for name in ("folds", "effort")]
+    command = [sys.executable, "-m", "snakemake", "-s", str(REPOSITORY / "notebooks" / "Snakefile"), arguments.target]
+    command += ["--cores", "all", "--scheduler", "greedy", "--quiet", "rules", "--rerun-incomplete", "--nolock"]
+    command += ["--rerun-triggers", "input", "--directory", str(REPOSITORY)]
+    command += ["--config", f"profile={arguments.profile}", *config]
+    subprocess.run(command, check=True)
+    if arguments.target == "all":
+        print(f"\n{table_text(1, study.results())}\n")
+    else:
+        print(f"\n{(study.figures / 'cps.md').read_text(encoding='utf-8')}\n")
+    print(f"Tables and pictures: {study.figures}\nExecuted notebooks: {study.work / 'executed'}")
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    from sshsnet_core.data.volumes import read_image, stem, write_labels
+    from sshsnet_core.study import Study
+
+    image = read_image(arguments.image)
+    segmenter = Study.open(arguments.profile, arguments.effort).segmenter(arguments.method, arguments.fold)
+    labels = segmenter.segment(image)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    output = arguments.output / f"{stem(arguments.image)}_labels.nii.gz"
+    write_labels(output, labels, image.geometry)
+    found = [structure.name for structure in COLUMN if (labels == structure.label).any()]
+    print(f"Wrote {output}: {', '.join(found) if found else 'no structure was found in this volume'}.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sshsnet_core", description="SSHSNet as a study to step through.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    phantom = commands.add_parser("phantom", help="write a phantom cohort in MRSpineSeg's file layout")
+    phantom.add_argument("-o", "--output", type=Path, required=True, help="the folder to write to")
+    phantom.add_argument("--workers", type=int, default=1, help="cases made at once (default 1)")
+    phantom.set_defaults(run=_phantom)
+
+    study = commands.add_parser("study", help="run the grid of Table 1 (what `make study` calls)")
+    targets = "all (default): Table 1; cps: CPS at equal steps and at equal time"
+    study.add_argument("target", nargs="?", default="all", choices=("all", "cps"), help=targets)
+    study.add_argument("--folds", type=int, default=1, help="how many of the folds to run (default 1)")
+    study.set_defaults(run=_study)
+
+    predict = commands.add_parser("predict", help="segment a volume with the study's trained networks")
+    predict.add_argument("image", type=Path, help="a NIfTI or MetaImage volume")
+    predict.add_argument("-o", "--output", type=Path, required=True, help="the folder for the label map")
+    predict.add_argument("--method", default="sshsnet", help="the row of Table 1 (default sshsnet)")
+    predict.add_argument("--fold", type=int, default=0, help="the fold whose networks are used (default 0)")
+    predict.set_defaults(run=_predict)
+
+    for command in (phantom, study, predict):
+        command.add_argument("--profile", default="mini", help="smoke, mini, paper or a YAML file (default mini)")
+    for command in (study, predict):
+        command.add_argument("--effort", type=float, default=1.0, help="multiplies every step count (default 1)")
+    return parser
+
+
+def main() -> int:
+    """Run a command; what the user can mend is told in one sentence, with a non-zero exit."""
+    arguments = _parser().parse_args()
+    try:
+        arguments.run(arguments)
+    except (ValueError, KeyError, RuntimeError, OSError) as error:
+        print(f"Error: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError as error:
+        print(
+            "Error: the study stopped; the lines above say where. The same command goes on from there.", file=sys.stderr
+        )
+        return error.returncode
+    except KeyboardInterrupt:
+        print("Interrupted; the same command goes on from the last finished epoch.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

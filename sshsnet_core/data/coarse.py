@@ -1,0 +1,65 @@
+"""Equations 1 and 2: stage 1's map S~ and features I~ of one volume, and phi's crop of them at a patch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate, pad
+
+#: I_2d lies at 1/4 of stage 1's input, which is half of full resolution.
+FEATURE_STRIDE = 8
+
+
+@dataclass(frozen=True)
+class Coarse:
+    """Stage 1's output for one padded volume, in half precision, before Equation 1's upsampling.
+
+    ``scores`` (C1, Z, H/2, W/2): class probabilities averaged over the branches. ``features`` (2 C3, Z, H/8, W/8): the
+    branches' decoder features, concatenated.
+    """
+
+    scores: np.ndarray
+    features: np.ndarray
+
+    def crop(self, start: tuple[int, int, int], size: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+        """Equations 1 and 2 at one window of full resolution: S~ (C1, Z, h, w) and I~ (2 C3, Z, h/4, w/4).
+
+        ``start`` and ``size`` are (Z, H, W), multiples of 8 in plane. A window past the last slice repeats it.
+        """
+        slices = np.minimum(np.arange(start[0], start[0] + size[0]), self.scores.shape[1] - 1)
+        (top, left), (height, width) = start[1:], size[1:]
+        scores = doubled_window(self.scores[:, slices], (top, left), (height, width))
+        quarter = FEATURE_STRIDE // 2
+        corner, extent = (top // quarter, left // quarter), (height // quarter, width // quarter)
+        return scores, doubled_window(self.features[:, slices], corner, extent)
+
+    def save(self, folder: Path) -> None:
+        """Write scores.npy and features.npy, the second last, so that its presence means both."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, array in (("scores", self.scores), ("features", self.features)):
+            partial = folder / f"{name}.partial.npy"
+            np.save(partial, array)
+            partial.replace(folder / f"{name}.npy")
+
+    @classmethod
+    def open(cls, folder: Path) -> "Coarse":
+        """The saved maps, memory-mapped."""
+        return cls(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("scores", "features")))
+
+
+def doubled_window(array: np.ndarray, start: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """A window of a map (C, Z, H, W) as if the map had been doubled in plane: float (C, Z, *size).
+
+    ``start`` and ``size`` are on the doubled grid and even. Equal to cropping the doubled map, without doubling it: the
+    window is doubled with a margin of one pixel, which is all that bilinear interpolation reads.
+    """
+    spans = [(s // 2 - 1, (s + n) // 2 + 1) for s, n in zip(start, size, strict=True)]
+    inside = [(max(low, 0), min(high, length)) for (low, high), length in zip(spans, array.shape[-2:], strict=True)]
+    window = torch.from_numpy(np.array(array[..., slice(*inside[0]), slice(*inside[1])], dtype=np.float32))
+    (top, bottom), (left, right) = [(i[0] - s[0], s[1] - i[1]) for i, s in zip(inside, spans, strict=True)]
+    window = pad(window, (left, right, top, bottom, 0, 0), mode="replicate")
+    c, z, h, w = window.shape
+    doubled = interpolate(window.view(c * z, 1, h, w), scale_factor=2, mode="bilinear", align_corners=False)
+    return doubled.view(c, z, 2 * h, 2 * w)[..., 2:-2, 2:-2]

@@ -1,0 +1,68 @@
+"""What a cohort is (section 4.1): named cases, some of them with a reference mask."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class CohortError(ValueError):
+    """A cohort that cannot be used: the message says which file or name is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One volume. ``subject`` is what folds are split by; ``labels`` is the reference mask, where there is one."""
+
+    name: str
+    subject: str
+    image: Path
+    labels: Path | None = None
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The labelled cases that are trained on, and the unlabelled ones (the paper's test images).
+
+    An unlabelled case may carry a mask: it is for scoring, never for training.
+
+    Raises ``CohortError`` where there is no case at all, where two cases share a name (upper and lower case
+    do not tell names apart, as on many file systems), where a labelled case has no mask, or a file is missing.
+    """
+
+    name: str
+    labelled: tuple[Case, ...]
+    unlabelled: tuple[Case, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.cases:
+            raise CohortError(f"The cohort {self.name} holds no volume.")
+        seen: dict[str, Case] = {}
+        for case in self.cases:
+            twin = seen.setdefault(case.name.casefold(), case)
+            if twin is not case:
+                raise CohortError(
+                    f"Two cases are called {case.name}: {twin.image} and {case.image}. Rename or remove one of them."
+                )
+            for path in filter(None, (case.image, case.labels)):
+                if not path.is_file():
+                    raise CohortError(f"{path} of case {case.name} does not exist.")
+        for case in self.labelled:
+            if case.labels is None:
+                raise CohortError(f"{case.image} is a labelled case without a mask.")
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """All cases, labelled first."""
+        return self.labelled + self.unlabelled
+
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that change with the cases' names, roles or file sizes.
+
+        Sizes, not times or contents: a copied cohort keeps its fingerprint, and no volume is read.
+        """
+        lines = [self.name]
+        for role, cases in (("labelled", self.labelled), ("unlabelled", self.unlabelled)):
+            for case in sorted(cases, key=lambda case: case.name):
+                sizes = [path.stat().st_size if path else None for path in (case.image, case.labels)]
+                lines.append(f"{role} {case.name} {case.subject} {sizes}")
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]

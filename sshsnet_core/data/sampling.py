@@ -1,0 +1,193 @@
+"""What the networks are shown: three-slice inputs (section 3.1.1) and category-balanced 3D patches (phi, section 3.2).
+
+Every sample is a function of (seed, index) alone, so that a training that is interrupted, or that reads with several
+workers or on several devices, draws the same samples.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, pad
+from torch.utils.data import Dataset
+
+from sshsnet_core.data.augmentation import augment_slice, augment_volume
+from sshsnet_core.data.coarse import FEATURE_STRIDE, Coarse
+from sshsnet_core.data.store import StoredCase
+
+#: Stage 1 and SSHSNet-3D see the volume downsampled once.
+DOWNSAMPLING = 2
+
+Batch = dict[str, Tensor]
+
+
+def halve_image(image: Tensor) -> Tensor:
+    """Downsample once in plane: (..., H, W) to (..., H/2, W/2), each pixel the mean of four."""
+    return avg_pool2d(image, DOWNSAMPLING)
+
+
+def halve_labels(labels: np.ndarray) -> np.ndarray:
+    """Downsample a label map once in plane: (..., H, W) to (..., H/2, W/2), each pixel the commonest of its four.
+
+    Taking every second pixel instead would shift the labels by half a pixel against the image.
+    """
+    a, b = labels[..., ::2, ::2], labels[..., ::2, 1::2]
+    c, d = labels[..., 1::2, ::2], labels[..., 1::2, 1::2]
+    pair_without_a = np.where((b == c) | (b == d), b, np.where(c == d, c, a))
+    return np.where((a == b) | (a == c) | (a == d), a, pair_without_a)
+
+
+def pad_volume(volume: np.ndarray, smallest: tuple[int, int, int] = (1, 1, 1)) -> np.ndarray:
+    """Pad at the far ends until (Z, H, W) is at least ``smallest`` and H, W are multiples of 8.
+
+    In plane the padding is 0, the background after z-scoring; missing slices repeat the last one, as edge slices do.
+    """
+    z, h, w = volume.shape
+    rows, columns = (max(s, -(-n // FEATURE_STRIDE) * FEATURE_STRIDE) for n, s in ((h, smallest[1]), (w, smallest[2])))
+    in_plane = np.pad(volume, ((0, 0), (0, rows - h), (0, columns - w)))
+    return np.pad(in_plane, ((0, max(0, smallest[0] - z)), (0, 0), (0, 0)), mode="edge")
+
+
+def three_slices(volume: Tensor) -> Tensor:
+    """X_2d: every slice with its two neighbours as channels, edge slices repeated. (Z, H, W) to (Z, 3, H, W)."""
+    before, after = volume[:1], volume[-1:]
+    return torch.stack([torch.cat([before, volume[:-1]]), volume, torch.cat([volume[1:], after])], dim=1)
+
+
+def place(shape: tuple[int, ...], size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+    """A random offset at which ``size`` is cut from the last two axes of ``shape`` (negative: zeros before it)."""
+    top, left = (int(rng.integers(min(n - s, 0), max(n - s, 0) + 1)) for n, s in zip(shape[-2:], size, strict=True))
+    return top, left
+
+
+def fit(array: Tensor, size: tuple[int, int], at: tuple[int, int]) -> Tensor:
+    """Cut or zero-pad the last two axes to ``size``, starting at the offset ``at``."""
+    h, w = array.shape[-2:]
+    top, left = at
+    return pad(array, (-left, size[1] - w + left, -top, size[0] - h + top))
+
+
+def slice_input(volume: np.ndarray, index: int) -> Tensor:
+    """One slice of X_2d, downsampled once: (3, H/2, W/2), reading three slices of the volume (Z, H, W) only."""
+    last = volume.shape[0] - 1
+    stack = np.stack([volume[min(max(index + step, 0), last)] for step in (-1, 0, 1)])
+    return halve_image(torch.from_numpy(pad_volume(stack)))
+
+
+class SliceSamples(Dataset[Batch]):
+    """Labelled slices for stage 1: ``image`` (3, h, w) and ``labels`` (h, w), augmented."""
+
+    def __init__(self, cases: Sequence[StoredCase], size: tuple[int, int], seed: int) -> None:
+        self.cases, self.size, self.seed = cases, size, seed
+
+    def __getitem__(self, index: int) -> Batch:
+        rng = np.random.default_rng([self.seed, index])
+        image, labels = self.draw(rng)
+        assert labels is not None
+        return {"image": image, "labels": labels}
+
+    def draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor | None]:
+        """A random slice of a random case, at the common size, augmented; labels (h, w) where the case has them."""
+        case = self.cases[int(rng.integers(len(self.cases)))]
+        volume, marked = case.image, case.labels
+        index = int(rng.integers(volume.shape[0]))
+        image = slice_input(volume, index)
+        at = place(image.shape, self.size, rng)
+        labels = None
+        if marked is not None:
+            halved = halve_labels(pad_volume(marked[index : index + 1]))
+            labels = fit(torch.from_numpy(halved[0].astype(np.int64)), self.size, at)
+        return augment_slice(fit(image, self.size, at), labels, rng)
+
+
+class CPSSamples(Dataset[Batch]):
+    """A labelled slice, two unlabelled ones and the CutMix mask that mixes them: section 3.1.2.
+
+    ``image`` (3, h, w), ``labels`` (h, w), ``u0`` and ``u1`` (3, h, w), ``mask`` (1, h, w).
+    """
+
+    def __init__(self, labelled: SliceSamples, unlabelled: SliceSamples, mask: "MaskSource") -> None:
+        self.labelled, self.unlabelled, self.mask = labelled, unlabelled, mask
+
+    def __getitem__(self, index: int) -> Batch:
+        rng = np.random.default_rng([self.unlabelled.seed, index, 1])
+        u0, u1 = (self.unlabelled.draw(rng)[0] for _ in range(2))
+        mask = torch.from_numpy(self.mask(self.labelled.size, rng))
+        return {**self.labelled[index], "u0": u0, "u1": u1, "mask": mask}
+
+
+class MaskSource(Protocol):
+    """Draws one CutMix mask (1, h, w) of zeros and ones."""
+
+    def __call__(self, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray: ...
+
+
+class PatchSamples(Dataset[Batch]):
+    """phi (Equation 2): category-balanced patches of image, labels and, from stage 1, S~ and I~ at the same place.
+
+    ``image`` (1, Z, h, w), ``labels`` (Z, h, w), ``coarse`` (C1, Z, h, w), ``features`` (2 C3, Z, h/4, w/4).
+    """
+
+    def __init__(
+        self, cases: Sequence[StoredCase], coarse: Sequence[Coarse], size: tuple[int, int, int], seed: int
+    ) -> None:
+        self.cases, self.coarse, self.size, self.seed = cases, coarse, size, seed
+
+    def __getitem__(self, index: int) -> Batch:
+        rng = np.random.default_rng([self.seed, index])
+        number = int(rng.integers(len(self.cases)))
+        case = self.cases[number]
+        assert case.labels is not None
+        start = balanced_start(case, self.size, rng)
+        image, labels = (crop(array, start, self.size) for array in (case.image, case.labels))
+        coarse, features = self.coarse[number].crop(start, self.size)
+        batch = {"image": image[None], "labels": labels.long(), "coarse": coarse, "features": features}
+        return augment_volume(batch, rng)
+
+
+class WholeSamples(Dataset[Batch]):
+    """SSHSNet-3D's input: whole volumes, downsampled once. ``image`` (1, Z, h, w), ``labels`` (Z, h, w)."""
+
+    def __init__(self, cases: Sequence[StoredCase], size: tuple[int, int, int], seed: int) -> None:
+        self.cases, self.size, self.seed = cases, size, seed
+
+    def __getitem__(self, index: int) -> Batch:
+        rng = np.random.default_rng([self.seed, index])
+        case = self.cases[int(rng.integers(len(self.cases)))]
+        assert case.labels is not None
+        depth, *in_plane = self.size
+        image = halve_image(torch.from_numpy(pad_volume(case.image, (depth, 1, 1))))
+        labels = torch.from_numpy(halve_labels(pad_volume(case.labels, (depth, 1, 1))).astype(np.int64))
+        first = int(rng.integers(image.shape[0] - depth + 1))
+        size = (in_plane[0], in_plane[1])
+        at = place(image.shape, size, rng)
+        image, labels = (fit(array[first : first + depth], size, at) for array in (image, labels))
+        return augment_volume({"image": image[None], "labels": labels}, rng)
+
+
+def balanced_start(case: StoredCase, size: tuple[int, int, int], rng: np.random.Generator) -> tuple[int, int, int]:
+    """Where a category-balanced patch begins: a class at random among those present, then a patch that holds it.
+
+    In plane it begins at multiples of 8, so that the crop of I~, at 1/8 of full resolution, is exact.
+    """
+    label = rng.choice(sorted(case.structures))
+    voxels = case.voxels(int(label))
+    voxel = voxels[rng.integers(len(voxels))]
+    grid = (1, FEATURE_STRIDE, FEATURE_STRIDE)
+    starts = []
+    for position, length, patch, step in zip(voxel, case.image.shape, size, grid, strict=True):
+        length = -(-length // step) * step
+        low, high = max(0, position - patch + 1), min(position, length - patch)
+        low, high = -(-low // step), max(high, 0) // step
+        starts.append(int(rng.integers(min(low, high), high + 1)) * step)
+    return starts[0], starts[1], starts[2]
+
+
+def crop(array: np.ndarray, start: tuple[int, int, int], size: tuple[int, int, int]) -> Tensor:
+    """A patch (Z, h, w) of a stored volume, read without reading the rest; past its far ends padded likewise."""
+    part = array[tuple(slice(s, s + n) for s, n in zip(start, size, strict=True))]
+    if part.shape != size:
+        part = pad_volume(part, size)
+    return torch.from_numpy(np.array(part))

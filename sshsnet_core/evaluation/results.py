@@ -1,0 +1,165 @@
+"""Results on disk: one tidy CSV per method, fold and split, and a sidecar JSON that says what made it."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+import pandas as pd
+
+from sshsnet_core.anatomy import NAMES
+from sshsnet_core.evaluation.metrics import METRICS
+from sshsnet_core.settings import Settings
+
+COLUMNS = ("method", "fold", "split", "case", "structure", "metric", "value")
+#: What makes a score one of its kind.
+KEY = list(COLUMNS[:-1])
+#: ``validation``: the labelled cases of the held-out fold. ``test``: the cohort's test images.
+SPLITS = ("validation", "test")
+
+
+class ResultsError(ValueError):
+    """Results that cannot be read or that no honest table can be made of; the message names the file."""
+
+
+def write_results(path: Path, rows: Iterable[Mapping[str, Any]], provenance: Mapping[str, Any]) -> None:
+    """Writes ``path`` (CSV) and its sidecar ``<stem>.json``; each appears whole or not at all, the CSV last.
+
+    ``rows`` have the keys ``COLUMNS``; ``provenance`` is what ``provenance()`` gives, and the sidecar adds the methods.
+
+    Raises ``ResultsError`` for rows that ``read_results`` would refuse.
+    """
+    path = Path(path)
+    frame = pd.DataFrame(list(rows))
+    _check(frame, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sidecar = {**provenance, "methods": sorted(set(frame["method"]))}
+    write_text(path.with_suffix(".json"), json.dumps(sidecar, indent=2, sort_keys=True) + "\n")
+    write_text(path, frame[list(COLUMNS)].to_csv(index=False, lineterminator="\n"))
+
+
+def read_results(folder: Path) -> pd.DataFrame:
+    """All results of a folder as one frame with the columns ``COLUMNS``.
+
+    Raises ``ResultsError`` where there are none, a file is damaged or has no sidecar, a score occurs twice, or the
+    files were measured on different cohorts: such numbers must not meet in one table.
+    """
+    paths = _result_files(folder)
+    frames = {}
+    for path in paths:
+        try:
+            frames[path.name] = pd.read_csv(path, dtype={"method": str, "case": str}, keep_default_na=False)
+        except (ValueError, OSError) as error:
+            raise ResultsError(f"{path} is not a readable CSV ({error}); delete it and measure it again.") from error
+        _check(frames[path.name], path)
+    read_provenance(folder)
+    results = pd.concat(frames, names=["file"]).reset_index("file")
+    twice = results[results.duplicated(KEY, keep=False)]
+    if not twice.empty:
+        names = ", ".join(sorted(twice["file"].unique()))
+        raise ResultsError(f"{folder}: {names} hold the same scores ({_describe(twice)}); keep one of the files.")
+    return results[list(COLUMNS)].reset_index(drop=True)
+
+
+def read_provenance(folder: Path) -> list[dict[str, Any]]:
+    """The sidecars of a folder's results, in the order of their names.
+
+    Raises ``ResultsError`` where one is missing or unreadable, or where two were measured on different cohorts.
+    """
+    sidecars, cohorts = {}, {}
+    for path in _result_files(folder):
+        sidecar = path.with_suffix(".json")
+        try:
+            sidecars[path.name] = json.loads(sidecar.read_text(encoding="utf-8"))
+            cohorts[sidecars[path.name]["cohort"]["fingerprint"]] = path.name
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ResultsError(
+                f"{path} has no readable sidecar {sidecar.name} to say what made it; delete it and measure it again."
+            ) from error
+    if len(cohorts) > 1:
+        raise ResultsError(
+            f"{folder} mixes results of different cohorts ({', '.join(sorted(cohorts.values()))}, among others); "
+            "move those of the old cohort away."
+        )
+    return list(sidecars.values())
+
+
+def provenance(
+    settings: Settings,
+    *,
+    cohort: str,
+    fingerprint: str,
+    seed: int,
+    effort: float,
+    device: str,
+    durations_s: Mapping[str, float],
+) -> dict[str, Any]:
+    """What a sidecar says. ``durations_s`` maps what was done (training, inference, ...) to seconds."""
+    packages = ("torch", "monai", "segmentation-models-pytorch", "timm", "numpy", "scipy")
+    return {
+        "profile": settings.name,
+        "settings": settings.model_dump(mode="json"),
+        "cohort": {"name": cohort, "fingerprint": fingerprint},
+        "seed": seed,
+        "effort": effort,
+        "device": device,
+        "durations_s": dict(durations_s),
+        "versions": {"python": python_version()} | {name: version(name) for name in packages},
+        "commit": _git_commit(),
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file that appears whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def _result_files(folder: Path) -> list[Path]:
+    paths = sorted(Path(folder).glob("*.csv"))
+    if not paths:
+        raise ResultsError(f"No results (*.csv) in {folder}; train and score a method first.")
+    return paths
+
+
+def _check(frame: pd.DataFrame, path: Path) -> None:
+    missing = [column for column in COLUMNS if column not in frame]
+    if missing:
+        raise ResultsError(f"{path} lacks the columns {', '.join(missing)}; a results file has {', '.join(COLUMNS)}.")
+    if frame.empty:
+        raise ResultsError(f"{path} holds no scores; delete it and measure it again.")
+    for column, known in (("structure", NAMES), ("metric", METRICS), ("split", SPLITS)):
+        unknown = sorted(set(frame[column].astype(str)) - set(known))
+        if unknown:
+            raise ResultsError(f"{path}: unknown {column} {', '.join(unknown)}; known are {', '.join(known)}.")
+    if not pd.api.types.is_integer_dtype(frame["fold"]):
+        raise ResultsError(f"{path}: the column fold must hold whole numbers.")
+    values = pd.to_numeric(frame["value"], errors="coerce")
+    share = frame["metric"] != "hd95"
+    if not ((values >= 0) & (values < float("inf"))).all() or (values[share] > 1).any():
+        raise ResultsError(f"{path}: every value must be finite and not negative; dsc and nsd lie between 0 and 1.")
+    twice = frame[frame.duplicated(KEY)]
+    if not twice.empty:
+        raise ResultsError(f"{path} holds a score twice ({_describe(twice)}); delete it and measure it again.")
+
+
+def _describe(scores: pd.DataFrame) -> str:
+    first = scores.iloc[0]
+    return ", ".join(f"{column} {first[column]}" for column in KEY)
+
+
+def _git_commit() -> str | None:
+    """The commit of this very code, marked where files have been changed since; ``None`` outside a repository."""
+    command = ["git", "describe", "--always", "--dirty=-changed", "--abbrev=40", "--exclude=*"]
+    try:
+        answer = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.stdout.strip()

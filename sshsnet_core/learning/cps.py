@@ -1,0 +1,91 @@
+"""Cross pseudo supervision (section 3.1.2): two networks, each learning unlabelled images from the other's labels."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sshsnet_core.learning.losses import cross_entropy, supervised_loss
+
+Batch = Mapping[str, Tensor]
+
+# CutMix as in CutMix-Seg, which CPS uses: three boxes, 25 to 50 % of the image between them.
+_BOXES = 3
+_AREA = (0.25, 0.5)
+
+
+def cutmix_mask(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """One mask m (1, h, w) of zeros and ones: three boxes of random aspect inside the image, combined by exclusive-or.
+
+    The boxes' common area is drawn once and shared, each side of a box taking a factor sqrt(1/3).
+    """
+    mask = np.zeros(size, dtype=bool)
+    proportion = rng.uniform(*_AREA)
+    for _ in range(_BOXES):
+        # height = p^u and width = p^(1-u), so that height x width = p whatever the aspect.
+        aspect = rng.random()
+        shares = np.array([proportion**aspect, proportion ** (1 - aspect)]) * np.sqrt(1 / _BOXES)
+        height, width = (round(s * n) for s, n in zip(shares, size, strict=True))
+        top, left = (int(rng.integers(n - s + 1)) for n, s in zip(size, (height, width), strict=True))
+        mask[top : top + height, left : left + width] ^= True
+    return mask[None].astype(np.float32)
+
+
+def mix(first: Tensor, second: Tensor, mask: Tensor) -> Tensor:
+    """CutMix: ``first`` where m is 0, ``second`` where m is 1. Maps (N, C, h, w), mask (N, 1, h, w)."""
+    return first * (1 - mask) + second * mask
+
+
+@torch.no_grad()
+def pseudo_labels(network: nn.Module, u0: Tensor, u1: Tensor, mask: Tensor) -> Tensor:
+    """Y = T(S): the argmax (N, h, w) of the mixed scores of the unlabelled u0 and u1 (N, 3, h, w). No threshold.
+
+    The network labels in evaluation mode, as it will be used: dropout off and batch statistics frozen. The authors'
+    code labels in training mode; then three of four batch-norm updates come from unlabelled images.
+    """
+    was_training = network.training
+    network.eval()
+    labels = mix(network(u0).scores, network(u1).scores, mask).argmax(dim=1)
+    network.train(was_training)
+    return labels
+
+
+class Supervised(nn.Module):
+    """The objective of one 2D network on labelled slices: cross-entropy and Dice. The rows without CPS."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList([network])
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        return {"loss": supervised_loss(self.branches[0](batch["image"]).scores, batch["labels"])}
+
+
+class CrossPseudoSupervision(nn.Module):
+    """Equation 6, L_2d = L_s + lambda L_cps, for two branches; on batches without unlabelled images, L_s alone."""
+
+    def __init__(self, make_network: Callable[[], nn.Module], weight: float) -> None:
+        super().__init__()
+        # Two calls: the same encoder where it is pretrained, everything else drawn anew.
+        self.branches = nn.ModuleList([make_network(), make_network()])
+        self.weight = weight
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        supervised = self.supervision(batch["image"], batch["labels"])
+        if "mask" not in batch:
+            return {"loss": supervised, "supervised": supervised}
+        cps = self.cross_supervision(batch["u0"], batch["u1"], batch["mask"])
+        return {"loss": supervised + self.weight * cps, "supervised": supervised, "cps": cps}
+
+    def supervision(self, image: Tensor, labels: Tensor) -> Tensor:
+        """L_s (Equation 7): both branches on labelled images (N, 3, h, w)."""
+        first, second = (supervised_loss(branch(image).scores, labels) for branch in self.branches)
+        return first + second
+
+    def cross_supervision(self, u0: Tensor, u1: Tensor, mask: Tensor) -> Tensor:
+        """L_cps (Equation 8): both branches on the mixed image, each under the other's pseudo label."""
+        first, second = self.branches
+        label_1, label_2 = (pseudo_labels(branch, u0, u1, mask) for branch in (first, second))
+        mixed = mix(u0, u1, mask)
+        return cross_entropy(first(mixed).scores, label_2) + cross_entropy(second(mixed).scores, label_1)

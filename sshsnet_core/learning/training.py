@@ -1,0 +1,219 @@
+"""The training loop (section 4.3): one loop for every row, on Lightning Fabric, that can be interrupted anywhere.
+
+An *objective* is a module that holds the networks and turns a batch into its losses. The loop knows nothing else of it.
+"""
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from sshsnet_core.progress import Progress
+from sshsnet_core.settings import TrainingSettings
+
+Batch = dict[str, Tensor]
+
+# A short warm-up before the cosine keeps Adam's first, badly scaled steps small.
+_WARM_UP = 0.05
+
+
+class TrainingError(RuntimeError):
+    """A training that cannot be started or continued; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training: where it lies, what it is called in the log, its schedule, and what makes it itself.
+
+    ``identity`` is everything that decides the result (settings, cases, fold); a checkpoint of another identity is
+    refused. ``effort`` multiplies the steps of every epoch.
+    """
+
+    folder: Path
+    title: str
+    settings: TrainingSettings
+    identity: dict[str, Any]
+    seed: int = 0
+    effort: float = 1.0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return max(1, round(self.settings.steps_per_epoch * self.effort))
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of everything that decides the result."""
+        what = [self.identity, self.settings.model_dump(), self.seed, self.effort]
+        return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    def seed_everything(self) -> None:
+        """Seed PyTorch; called before the networks are built and by ``train`` before the first step."""
+        torch.manual_seed(self.seed)
+
+
+def make_fabric(settings: TrainingSettings) -> Fabric:
+    """Fabric on whatever the machine has: all GPUs it finds, else the CPU."""
+    fabric = Fabric(
+        accelerator="auto", devices="auto" if torch.cuda.is_available() else 1, precision=settings.precision
+    )
+    fabric.launch()
+    return fabric
+
+
+def learning_rate_factor(settings: TrainingSettings, epoch: float) -> float:
+    """The factor on the learning rate at a (fractional) epoch: x0.1 after each milestone, or warm-up and cosine."""
+    if settings.schedule == "milestones":
+        return 0.1 ** sum(epoch >= milestone for milestone in settings.milestones)
+    warm_up = _WARM_UP * settings.epochs
+    if epoch < warm_up:
+        return (epoch + 1 / settings.steps_per_epoch) / (warm_up + 1 / settings.steps_per_epoch)
+    return 0.5 * (1 + math.cos(math.pi * (epoch - warm_up) / (settings.epochs - warm_up)))
+
+
+def train(training: Training, objective: nn.Module, samples: Callable[[int], Dataset[Batch]]) -> pd.DataFrame:
+    """Train ``objective`` on the samples of each epoch, to the end of the schedule; return one history row per epoch.
+
+    Continues from the checkpoint where there is one, and ends with the same weights as an uninterrupted run on the CPU.
+    Afterwards ``objective`` holds the final weights. Raises ``TrainingError`` if the checkpoint belongs to another
+    training, and if the loss stops being finite.
+    """
+    settings = training.settings
+    fabric = make_fabric(settings)
+    # Adam, as the paper; AdamW is Adam where the weight decay is 0.
+    optimizer = torch.optim.AdamW(objective.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    module, optimizer = fabric.setup(objective, optimizer)
+    history: list[dict[str, float]] = []
+    torch.manual_seed(training.seed)
+    if training.checkpoint.exists():
+        history = _resume(training, fabric, module, optimizer)
+    if len(history) == settings.epochs:
+        return pd.DataFrame(history)
+    module.train()
+    with Progress(training.title, settings.epochs, "epoch", done=len(history)) as progress:
+        for epoch in range(len(history), settings.epochs):
+            started = time.perf_counter()
+            losses = _epoch(training, fabric, module, optimizer, samples(epoch), epoch)
+            row = {"epoch": epoch + 1, **losses, "learning_rate": optimizer.param_groups[0]["lr"]}
+            history.append({**row, "seconds": time.perf_counter() - started})
+            _save(training, fabric, module, optimizer, history)
+            progress.advance(f"loss {losses['loss']:.3f}")
+    return pd.DataFrame(history)
+
+
+def _epoch(
+    training: Training,
+    fabric: Fabric,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    samples: Dataset[Batch],
+    epoch: int,
+) -> dict[str, float]:
+    """One epoch's steps; the mean of every loss over them."""
+    steps = training.steps_per_epoch
+    sums: dict[str, Tensor] = {}
+    for step, batch in enumerate(_batches(training, fabric, samples, epoch)):
+        for group in optimizer.param_groups:
+            group["lr"] = training.settings.learning_rate * learning_rate_factor(
+                training.settings, epoch + step / steps
+            )
+        losses = module(fabric.to_device(batch))
+        optimizer.zero_grad()
+        fabric.backward(losses["loss"])
+        fabric.clip_gradients(module, optimizer, max_norm=training.settings.gradient_clip)  # type: ignore[arg-type]
+        optimizer.step()
+        for name, value in losses.items():
+            sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value.detach()
+    means = {name: float(value) / steps for name, value in sums.items()}
+    if not math.isfinite(means["loss"]):
+        raise TrainingError(
+            f"{training.title}: the loss is not finite in epoch {epoch + 1}. "
+            "Lower learning_rate or use precision 32-true in the profile, and start again: the last good epoch is kept."
+        )
+    return means
+
+
+def _batches(training: Training, fabric: Fabric, samples: Dataset[Batch], epoch: int) -> Iterator[Batch]:
+    """The epoch's batches. A sample's number decides its content, so workers and devices share the numbers out."""
+    size = training.settings.batch_size
+    per_epoch = training.steps_per_epoch * size * fabric.world_size
+    numbers = range(epoch * per_epoch + fabric.global_rank, (epoch + 1) * per_epoch, fabric.world_size)
+    # One worker prepares the next batches beside the network even on two cores; a GPU wants more of them.
+    workers = max(1, min(8, (os.cpu_count() or 1) // 2) // fabric.world_size)
+    loader = DataLoader(
+        samples, batch_size=size, sampler=numbers, num_workers=workers, pin_memory=torch.cuda.is_available()
+    )
+    yield from loader
+
+
+def _save(
+    training: Training,
+    fabric: Fabric,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    history: list[dict[str, float]],
+) -> None:
+    """Write the checkpoint of everything, atomically, and the history beside it."""
+    training.folder.mkdir(parents=True, exist_ok=True)
+    state = {
+        "objective": module,
+        "optimizer": optimizer,
+        "history": history,
+        "random_state": torch.get_rng_state(),
+        "cuda_random_states": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "fingerprint": training.fingerprint,
+    }
+    partial = training.checkpoint.with_suffix(".partial")
+    fabric.save(partial, state)
+    if fabric.is_global_zero:
+        os.replace(partial, training.checkpoint)
+        pd.DataFrame(history).to_csv(training.folder / "history.csv", index=False)
+
+
+def _resume(
+    training: Training, fabric: Fabric, module: nn.Module, optimizer: torch.optim.Optimizer
+) -> list[dict[str, float]]:
+    """Load the checkpoint into module and optimizer; the history so far. The epoch is the history's length."""
+    check_identity(training)
+    rest = fabric.load(training.checkpoint, {"objective": module, "optimizer": optimizer}, strict=True)
+    torch.set_rng_state(rest["random_state"].cpu())
+    if torch.cuda.is_available() and rest["cuda_random_states"]:
+        torch.cuda.set_rng_state_all(rest["cuda_random_states"])
+    return rest["history"]
+
+
+def check_identity(training: Training) -> None:
+    """Refuse a checkpoint that another training wrote (``TrainingError``)."""
+    found = torch.load(training.checkpoint, map_location="cpu", weights_only=False)["fingerprint"]
+    if found != training.fingerprint:
+        raise TrainingError(
+            f"{training.checkpoint} was trained with other settings, cases or steps. "
+            f"Delete the folder {training.folder} to train again, or give the changed profile a name of its own."
+        )
+
+
+def load_trained(training: Training, objective: nn.Module) -> nn.Module:
+    """Put a finished training's weights into ``objective``. ``TrainingError`` if it is missing or unfinished."""
+    if not training.checkpoint.exists():
+        raise TrainingError(f"{training.title} has not been trained yet: {training.checkpoint} is missing.")
+    check_identity(training)
+    state = torch.load(training.checkpoint, map_location="cpu", weights_only=False)
+    if len(state["history"]) < training.settings.epochs:
+        done = len(state["history"])
+        raise TrainingError(f"{training.title} stopped after {done} of {training.settings.epochs} epochs: train it on.")
+    objective.load_state_dict(state["objective"])
+    return objective.eval()

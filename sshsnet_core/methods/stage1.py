@@ -1,0 +1,70 @@
+"""Stage 1 of a row: build, train and apply the 2D networks (sections 3.1 and 4.3)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from sshsnet_core.data.coarse import Coarse
+from sshsnet_core.data.sampling import Batch, CPSSamples, SliceSamples
+from sshsnet_core.data.store import StoredCase
+from sshsnet_core.learning.cps import CrossPseudoSupervision, Supervised, cutmix_mask
+from sshsnet_core.learning.inference import coarse_map
+from sshsnet_core.learning.training import Training, load_trained, train
+from sshsnet_core.methods.rows import Stage1
+from sshsnet_core.networks.deeplab2d import DeepLab2D
+from sshsnet_core.settings import Settings
+
+
+def training_of(
+    stage: Stage1, settings: Settings, folder: Path, identity: dict[str, Any], seed: int, effort: float
+) -> Training:
+    """How this stage 1 is trained. ``identity`` names the cases; the stage's own switches and settings join it here."""
+    title = f"stage 1, {stage.key}"
+    identity = {**identity, "stage1": stage, "network": settings.network_2d.model_dump()}
+    if stage.cps:
+        identity["cps"] = settings.cps.model_dump()
+    return Training(folder, title, settings.train_2d, identity, seed, effort * stage.longer)
+
+
+def build(stage: Stage1, settings: Settings, pretrained: bool) -> nn.Module:
+    """The objective that holds stage 1's networks; ``pretrained`` False where trained weights follow anyway."""
+
+    def network() -> DeepLab2D:
+        return DeepLab2D(settings.network_2d, pretrained=pretrained)
+
+    return CrossPseudoSupervision(network, settings.cps.weight) if stage.cps else Supervised(network())
+
+
+def train_stage1(
+    stage: Stage1, settings: Settings, training: Training, labelled: Sequence[StoredCase], pool: Sequence[StoredCase]
+) -> pd.DataFrame:
+    """Train, or continue, or find finished. ``pool`` are the unlabelled cases, read under CPS only. The history."""
+    training.seed_everything()
+    objective = build(stage, settings, stage.pretrained)
+    slices = SliceSamples(labelled, settings.slice_size, training.seed)
+    both = CPSSamples(slices, SliceSamples(pool, settings.slice_size, training.seed + 1), cutmix_mask)
+    starts = settings.cps.labels_only * settings.train_2d.epochs
+
+    def samples(epoch: int) -> Dataset[Batch]:
+        return both if stage.cps and epoch >= starts else slices
+
+    return train(training, objective, samples)
+
+
+def load_branches(stage: Stage1, settings: Settings, training: Training) -> list[nn.Module]:
+    """The trained 2D networks in evaluation mode: two under CPS, else one."""
+    objective = load_trained(training, build(stage, settings, pretrained=False))
+    return list(objective.branches)  # type: ignore[arg-type]
+
+
+def apply_stage1(branches: Sequence[nn.Module], volume: np.ndarray, device: torch.device) -> Coarse:
+    """S~ and I~ of one padded volume (Z, H, W)."""
+    for branch in branches:
+        branch.to(device)
+    return coarse_map(branches, volume, device)

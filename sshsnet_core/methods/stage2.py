@@ -1,0 +1,78 @@
+"""Stage 2 of a row: build, train and apply the 3D network (sections 3.2, 3.3 and 4.3)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from sshsnet_core.data.coarse import Coarse
+from sshsnet_core.data.sampling import Batch, PatchSamples, WholeSamples
+from sshsnet_core.data.store import StoredCase
+from sshsnet_core.learning.losses import supervised_loss
+from sshsnet_core.learning.training import Training, load_trained, train
+from sshsnet_core.methods.rows import Method
+from sshsnet_core.networks.sshsnet import Plain3D, SSHSNet3D
+from sshsnet_core.settings import Settings
+
+
+class Fine(nn.Module):
+    """Equation 9: L_3d of the 3D network on patches with stage 1's map and features, or on whole volumes without."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        inputs = [batch[name] for name in ("image", "coarse", "features") if name in batch]
+        return {"loss": supervised_loss(self.network(*inputs), batch["labels"])}
+
+
+def training_of(
+    method: Method, settings: Settings, folder: Path, identity: dict[str, Any], seed: int, effort: float
+) -> Training:
+    """How this stage 2 is trained. ``identity`` names the cases and the stage 1 it stands on."""
+    schedule = settings.train_3d_whole if method.stage2 == "whole" else settings.train_3d
+    identity = {
+        **identity,
+        "stage2": method.stage2,
+        "network": settings.network_3d.model_dump(),
+        "stage1": method.stage1,
+        "patch": settings.patch,
+    }
+    return Training(folder, f"stage 2, {method.key}", schedule, identity, seed, effort)
+
+
+def build(method: Method, settings: Settings) -> nn.Module:
+    """The objective that holds the 3D network."""
+    if method.stage2 == "whole":
+        return Fine(Plain3D(settings.network_3d))
+    assert method.stage1 is not None
+    assert method.stage2 is not None
+    branches = 2 if method.stage1.cps else 1
+    channels = branches * settings.network_2d.decoder_channels
+    return Fine(SSHSNet3D(settings.network_3d, channels, method.stage2))
+
+
+def train_stage2(
+    method: Method, settings: Settings, training: Training, labelled: Sequence[StoredCase], coarse: Sequence[Coarse]
+) -> pd.DataFrame:
+    """Train, or continue, or find finished. ``coarse`` holds stage 1's output for each labelled case. The history."""
+    training.seed_everything()
+    objective = build(method, settings)
+    samples: Dataset[Batch]
+    if method.stage2 == "whole":
+        # Rounded up to the 3D network's in-plane stride of 16.
+        h, w = (-(-n // 16) * 16 for n in settings.slice_size)
+        samples = WholeSamples(labelled, (settings.patch[0], h, w), training.seed)
+    else:
+        samples = PatchSamples(labelled, coarse, settings.patch, training.seed)
+    return train(training, objective, lambda epoch: samples)
+
+
+def load_network(method: Method, settings: Settings, training: Training) -> nn.Module:
+    """The trained 3D network in evaluation mode."""
+    objective = load_trained(training, build(method, settings))
+    return objective.network  # type: ignore[return-value]

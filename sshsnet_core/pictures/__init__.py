@@ -1,0 +1,1 @@
+"""Overlays and figures. Reads results and volumes, never models."""

@@ -1,0 +1,135 @@
+"""Section 4.3 as data: every number that a profile may set. An unknown key or a wrong type is an error."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class SettingsError(ValueError):
+    """A profile or a parameter that cannot be used; the message says which key and what is wrong with it."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class CohortSettings(_Frozen):
+    """Section 4.1. ``root`` is read by ``mrspineseg`` and ``folder``; counts, scale and seed by ``phantom``."""
+
+    source: Literal["phantom", "mrspineseg", "folder"]
+    root: str | None = None
+    labelled: Positive = 172
+    unlabelled: Positive = 43
+    #: In-plane size of a phantom relative to MRSpineSeg's own (880 pixels of 0.34 mm): 1, 0.5, ...
+    scale: Annotated[float, Field(gt=0, le=1)] = 1.0
+    #: Share of the phantoms that show T9, so that it can be scored; 0 keeps MRSpineSeg's own, 8 of 172.
+    rare_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    seed: int = 2023
+    folds: Annotated[int, Field(ge=2)] = 5
+
+
+class PreprocessingSettings(_Frozen):
+    """Section 4.2: the common spacing (z, rows, columns) in mm."""
+
+    spacing_mm: tuple[float, float, float] = (4.4, 0.34, 0.34)
+
+
+class Network2DSettings(_Frozen):
+    """Section 3.1.1. ``decoder_channels`` is C3."""
+
+    encoder: str = "se_resnext50_32x4d"
+    decoder_channels: Positive = 256
+    atrous_rates: tuple[int, int, int] = (12, 24, 36)
+    #: A local file of encoder weights in place of the hub's or the package's.
+    weights_file: str | None = None
+
+
+class Network3DSettings(_Frozen):
+    """Section 3.2. ``decoder_channels`` is C3 of the 3D network; ``atrous_rates`` are in plane (see deeplab3d)."""
+
+    stem_channels: Positive = 64
+    stage_channels: tuple[int, int, int, int] = (256, 512, 1024, 2048)
+    stage_blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
+    groups: Positive = 32
+    group_width: Positive = 4
+    decoder_channels: Positive = 256
+    low_level_channels: Positive = 48
+    atrous_rates: tuple[int, int, int] = (2, 4, 6)
+    ctam: Literal["residual", "printed"] = "residual"
+
+
+class TrainingSettings(_Frozen):
+    """Section 4.3: one schedule. ``steps_per_epoch`` is what the study's effort multiplies."""
+
+    epochs: Positive
+    steps_per_epoch: Positive
+    batch_size: Positive = 4
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    #: ``milestones``: x0.1 after each of them (the paper); ``cosine``: a short warm-up, then down to zero.
+    schedule: Literal["milestones", "cosine"] = "milestones"
+    milestones: tuple[int, ...] = ()
+    gradient_clip: Annotated[float, Field(gt=0)] = 12.0
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+
+
+class CPSSettings(_Frozen):
+    """Section 3.1.2. ``weight`` is lambda of Equation 6; ``pool`` says where the unlabelled images come from."""
+
+    weight: Annotated[float, Field(ge=0)] = 1.0
+    #: Share of the epochs, at the start, that learn from labels only (the paper: none). Pseudo labels mean nothing yet.
+    labels_only: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    pool: Literal["test", "held-out", "folder"] = "test"
+    pool_folder: str | None = None
+
+
+class Settings(_Frozen):
+    """One profile: the whole study at one size."""
+
+    name: str
+    cohort: CohortSettings
+    preprocessing: PreprocessingSettings = PreprocessingSettings()
+    network_2d: Network2DSettings = Network2DSettings()
+    network_3d: Network3DSettings = Network3DSettings()
+    cps: CPSSettings = CPSSettings()
+    #: Size (h, w) of stage 1's input after downsampling once.
+    slice_size: tuple[int, int] = (440, 224)
+    #: Size (Z, h, w) of a stage 2 patch at full resolution; h and w are multiples of 16.
+    patch: tuple[int, int, int] = (12, 192, 192)
+    #: Share of a window that the next one covers again, at inference.
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    train_2d: TrainingSettings
+    #: SSHSNet-3D: whole volumes, downsampled once.
+    train_3d_whole: TrainingSettings
+    train_3d: TrainingSettings
+
+
+PROFILES = ("smoke", "mini", "paper")
+
+
+def load_settings(profile: str) -> Settings:
+    """The settings of a profile: ``smoke``, ``mini``, ``paper``, or the path of a YAML file of one's own.
+
+    Raises ``SettingsError`` for an unknown profile, an unknown key or a value of the wrong type.
+    """
+    path = Path(profile)
+    if profile in PROFILES:
+        text = files("sshsnet_core.profiles").joinpath(f"{profile}.yaml").read_text(encoding="utf-8")
+    elif path.suffix in {".yaml", ".yml"} and path.is_file():
+        text = path.read_text(encoding="utf-8")
+    else:
+        raise SettingsError(f"No profile {profile!r}: use one of {', '.join(PROFILES)} or the path of a YAML file.")
+    try:
+        # Through JSON, pydantic's strict mode reads a list as a tuple and still refuses "4" for 4.
+        return Settings.model_validate_json(json.dumps(yaml.safe_load(text)))
+    except yaml.YAMLError as error:
+        raise SettingsError(f"Profile {profile} is not readable YAML: {error}") from error
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise SettingsError(f"Profile {profile} cannot be used:\n" + "\n".join(lines)) from error

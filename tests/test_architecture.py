@@ -1,0 +1,93 @@
+"""Imports run one way: __main__ and the notebooks, then study, then methods, then data, networks and learning."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "sshsnet_core"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+GROUND = {"anatomy", "settings", "progress"}
+#: What each part of the package may import of the package, itself aside. A part that is not here fails the test.
+MAY_IMPORT: dict[str, set[str]] = {
+    "anatomy": set(),
+    "progress": set(),
+    "settings": {"anatomy"},
+    "data": GROUND,
+    "networks": GROUND,
+    "learning": GROUND,
+    "methods": GROUND | {"data", "networks", "learning"},
+    # Both read results and volumes, never models.
+    "evaluation": GROUND | {"data.volumes"},
+    "pictures": GROUND | {"data.volumes", "evaluation"},
+    "notebooks": GROUND,
+    # A network comes to the study through its method.
+    "study": GROUND | {"data", "learning", "methods", "evaluation", "pictures"},
+    "__main__": GROUND | {"data", "learning", "methods", "evaluation", "pictures", "notebooks", "study"},
+}
+#: Libraries that read volumes: only data may know of them.
+FILE_FORMATS = {"nibabel", "SimpleITK"}
+
+
+def name_of(path: Path) -> str:
+    """``data/cohorts/base.py`` is ``data.cohorts.base``; a package's ``__init__.py`` is the package."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(source: str, package: str) -> set[str]:
+    """The full names of all that a module in ``package`` (dotted, with the root) imports, wherever in the module."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
+            base = ".".join([*parents, node.module] if node.module else parents)
+            found |= {f"{base}.{alias.name}" for alias in node.names}
+    return found
+
+
+def forbidden(module: str, source: str, package: str) -> set[str]:
+    """Which imports of ``module`` (without the root) the rules above do not allow."""
+    part = module.split(".")[0]
+    allowed = MAY_IMPORT[part] | {part}
+    wrong = set()
+    for name in imports(source, package):
+        root, _, inner = name.partition(".")
+        if root == PACKAGE.name and not any(f"{inner}.".startswith(f"{permitted}.") for permitted in allowed):
+            wrong.add(name)
+        if root in FILE_FORMATS and part != "data":
+            wrong.add(name)
+    return wrong
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: name_of(path) or PACKAGE.name)
+def test_imports_run_one_way(path: Path) -> None:
+    module = name_of(path)
+    package = ".".join([PACKAGE.name, *path.relative_to(PACKAGE).parts[:-1]])
+    source = path.read_text()
+    if module == "":  # the root package, which every import passes through
+        assert imports(source, package) == set()
+    else:
+        assert forbidden(module, source, package) == set()
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("data.store", "from sshsnet_core.networks.blocks import ConvNormAct"),
+        ("learning.training", "import sshsnet_core.networks"),
+        ("learning.cps", "def step():\n    from ..networks import sshsnet"),
+        ("networks.ctam", "from sshsnet_core.data import volumes"),
+        ("networks.encoders", "import nibabel as nib"),
+        ("evaluation.tables", "from sshsnet_core import methods"),
+        ("pictures.viewer", "from sshsnet_core.study import Study"),
+        ("study", "from .networks.sshsnet import SSHSNet3D"),
+        ("settings", "from sshsnet_core.progress import Progress"),
+    ],
+)
+def test_a_forbidden_import_is_found(module: str, source: str) -> None:
+    package = ".".join([PACKAGE.name, *module.split(".")[:-1]])
+    assert len(forbidden(module, source, package)) == 1

@@ -1,0 +1,122 @@
+import json
+
+import pandas as pd
+import pytest
+
+from sshsnet_core.evaluation.results import (
+    COLUMNS,
+    ResultsError,
+    provenance,
+    read_provenance,
+    read_results,
+    write_results,
+)
+from sshsnet_core.settings import load_settings
+
+
+def row(**changes):
+    plain = {
+        "method": "SSHSNet",
+        "fold": 0,
+        "split": "validation",
+        "case": "Case1",
+        "structure": "L5",
+        "metric": "dsc",
+        "value": 0.5,
+    }
+    return plain | changes
+
+
+def origin(fingerprint="ab12"):
+    return provenance(
+        load_settings("smoke"),
+        cohort="phantom",
+        fingerprint=fingerprint,
+        seed=7,
+        effort=0.5,
+        device="cpu",
+        durations_s={"training": 1.5},
+    )
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    write_results(tmp_path / "a.csv", [row(), row(metric="hd95", value=12.25)], origin())
+    write_results(tmp_path / "b.csv", [row(fold=1, case="007"), row(split="test", case="NA")], origin())
+    results = read_results(tmp_path)
+    assert tuple(results.columns) == COLUMNS
+    assert results["value"].tolist() == [0.5, 12.25, 0.5, 0.5]
+    assert results["case"].tolist() == ["Case1", "Case1", "007", "NA"]
+    assert results["fold"].tolist() == [0, 0, 1, 0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.json", "b.csv", "b.json"]
+
+
+def test_the_sidecar_says_what_made_the_results(tmp_path):
+    write_results(tmp_path / "a.csv", [row()], origin())
+    (sidecar,) = read_provenance(tmp_path)
+    assert sidecar["profile"] == "smoke"
+    assert sidecar["settings"] == load_settings("smoke").model_dump(mode="json")
+    assert sidecar["cohort"] == {"name": "phantom", "fingerprint": "ab12"}
+    assert (sidecar["seed"], sidecar["effort"], sidecar["device"]) == (7, 0.5, "cpu")
+    assert sidecar["durations_s"] == {"training": 1.5}
+    assert sidecar["methods"] == ["SSHSNet"]
+    assert {"python", "torch", "monai"} <= set(sidecar["versions"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "lacks the columns"),
+        ([{k: v for k, v in row().items() if k != "case"}], "lacks the columns case"),
+        ([row(structure="L7")], "unknown structure L7"),
+        ([row(metric="iou")], "unknown metric iou"),
+        ([row(split="train")], "unknown split train"),
+        ([row(fold=0.5)], "whole numbers"),
+        ([row(value=1.2)], "dsc and nsd lie between 0 and 1"),
+        ([row(value=float("nan"))], "finite"),
+        ([row(metric="hd95", value=float("inf"))], "finite"),
+        ([row(), row(value=0.7)], "a score twice .*case Case1, structure L5"),
+    ],
+)
+def test_rows_that_make_no_sense_are_not_written(tmp_path, rows, message):
+    with pytest.raises(ResultsError, match=message):
+        write_results(tmp_path / "a.csv", rows, origin())
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_results_at_all(tmp_path):
+    with pytest.raises(ResultsError, match="No results"):
+        read_results(tmp_path)
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    write_results(tmp_path / "a.csv", [row()], origin())
+    (tmp_path / "b.csv").write_text("")
+    with pytest.raises(ResultsError, match=r"b\.csv is not a readable CSV"):
+        read_results(tmp_path)
+    pd.DataFrame([row(value="high")]).to_csv(tmp_path / "b.csv", index=False)
+    with pytest.raises(ResultsError, match=r"b\.csv: every value must be finite"):
+        read_results(tmp_path)
+
+
+def test_the_same_score_in_two_files_is_refused(tmp_path):
+    write_results(tmp_path / "a.csv", [row()], origin())
+    write_results(tmp_path / "b.csv", [row(value=0.7)], origin())
+    with pytest.raises(ResultsError, match=r"a\.csv, b\.csv hold the same scores"):
+        read_results(tmp_path)
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", json.dumps({"profile": "mini"})])
+def test_results_without_their_origin_are_refused(tmp_path, content):
+    write_results(tmp_path / "a.csv", [row()], origin())
+    (tmp_path / "a.json").unlink()
+    if content is not None:
+        (tmp_path / "a.json").write_text(content)
+    with pytest.raises(ResultsError, match=r"a\.csv has no readable sidecar a\.json"):
+        read_results(tmp_path)
+
+
+def test_results_of_two_cohorts_do_not_meet(tmp_path):
+    write_results(tmp_path / "a.csv", [row()], origin())
+    write_results(tmp_path / "b.csv", [row(fold=1)], origin("cd34"))
+    with pytest.raises(ResultsError, match="different cohorts"):
+        read_results(tmp_path)

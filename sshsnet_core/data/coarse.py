@@ -26,14 +26,24 @@ class Coarse:
     def crop(self, start: tuple[int, int, int], size: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
         """Equations 1 and 2 at one window of full resolution: S~ (C1, Z, h, w) and I~ (2 C3, Z, h/4, w/4).
 
-        ``start`` and ``size`` are (Z, H, W), multiples of 8 in plane. A window past the last slice repeats it.
+        ``start`` and ``size`` are (Z, H, W), multiples of 8 in plane, else ``ValueError``. A window past the last slice
+        repeats it.
         """
-        slices = np.minimum(np.arange(start[0], start[0] + size[0]), self.scores.shape[1] - 1)
+        if any(value % FEATURE_STRIDE for value in (*start[1:], *size[1:])):
+            raise ValueError(f"The window of {size} at {start} is off stage 1's grid: use multiples of 8 in plane.")
         (top, left), (height, width) = start[1:], size[1:]
+        # A slice of the mapped arrays, not a list of indices: that would read whole slices of every channel.
+        last = self.scores.shape[1] - 1
+        first = min(start[0], last)
+        slices = slice(first, start[0] + size[0])
         scores = doubled_window(self.scores[:, slices], (top, left), (height, width))
         quarter = FEATURE_STRIDE // 2
         corner, extent = (top // quarter, left // quarter), (height // quarter, width // quarter)
-        return scores, doubled_window(self.features[:, slices], corner, extent)
+        features = doubled_window(self.features[:, slices], corner, extent)
+        if start[0] + size[0] - 1 > last:
+            repeated = torch.arange(start[0], start[0] + size[0]).clamp(max=last) - first
+            return scores[:, repeated], features[:, repeated]
+        return scores, features
 
     def save(self, folder: Path) -> None:
         """Write scores.npy and features.npy, the second last, so that its presence means both."""

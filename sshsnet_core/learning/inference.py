@@ -8,7 +8,7 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
-from sshsnet_core.data.coarse import Coarse
+from sshsnet_core.data.coarse import FEATURE_STRIDE, Coarse
 from sshsnet_core.data.sampling import halve_image, three_slices
 
 # Slices that stage 1 takes at once: enough to fill a small GPU, little enough for a laptop's memory.
@@ -59,11 +59,19 @@ def segment_windows(
         return network(image, scores, features).float().softmax(dim=1)
 
     image = torch.from_numpy(np.array(volume))[None, None]
+    overlaps = (overlap, *(overlap_on_grid(length, overlap) for length in patch[1:]))
     probabilities = sliding_window_inference(
-        image, patch, 1, one_window, overlap, mode="gaussian", with_coord=True, sw_device=device, device="cpu"
+        image, patch, 1, one_window, overlaps, mode="gaussian", with_coord=True, sw_device=device, device="cpu"
     )
     assert isinstance(probabilities, Tensor)
     return probabilities[0].argmax(dim=0).to(torch.uint8).numpy()
+
+
+def overlap_on_grid(length: int, overlap: float) -> float:
+    """The overlap at least ``overlap`` with which a window's step is a multiple of 8, as ``Coarse.crop`` needs it."""
+    step = max(1, int(length * (1 - overlap)) // FEATURE_STRIDE) * FEATURE_STRIDE
+    # MONAI multiplies back and rounds down: half a voxel more keeps a rounding error from losing a whole one.
+    return max(0.0, 1 - (step + 0.5) / length)
 
 
 @torch.inference_mode()

@@ -134,15 +134,19 @@ def _epoch(
         losses = module(fabric.to_device(batch))
         optimizer.zero_grad()
         fabric.backward(losses["loss"])
-        fabric.clip_gradients(module, optimizer, max_norm=training.settings.gradient_clip)  # type: ignore[arg-type]
+        # Fabric's own error for gradients that are not finite would stop 16-mixed, which skips such steps by itself.
+        limit = training.settings.gradient_clip
+        fabric.clip_gradients(module, optimizer, max_norm=limit, error_if_nonfinite=False)  # type: ignore[arg-type]
         optimizer.step()
         for name, value in losses.items():
             sums[name] = sums.get(name, torch.zeros((), device=value.device)) + value.detach()
     means = {name: float(value) / steps for name, value in sums.items()}
-    if not math.isfinite(means["loss"]):
+    # The last step can spoil the weights after a loss that was still finite.
+    if not math.isfinite(means["loss"]) or not all(weight.isfinite().all() for weight in module.parameters()):
         raise TrainingError(
-            f"{training.title}: the loss is not finite in epoch {epoch + 1}. "
-            "Lower learning_rate or use precision 32-true in the profile, and start again: the last good epoch is kept."
+            f"{training.title}: the loss is not finite in epoch {epoch + 1}; the last good epoch is kept. "
+            "Lower learning_rate or use precision 32-true in the profile, "
+            f"delete the folder {training.folder} and train again."
         )
     return means
 
@@ -152,8 +156,9 @@ def _batches(training: Training, fabric: Fabric, samples: Dataset[Batch], epoch:
     size = training.settings.batch_size
     per_epoch = training.steps_per_epoch * size * fabric.world_size
     numbers = range(epoch * per_epoch + fabric.global_rank, (epoch + 1) * per_epoch, fabric.world_size)
-    # One worker prepares the next batches beside the network even on two cores; a GPU wants more of them.
-    workers = max(1, min(8, (os.cpu_count() or 1) // 2) // fabric.world_size)
+    # A worker beside the network halves the speed of a small CPU, whose cores the network needs; a GPU wants several.
+    cores = os.cpu_count() or 1
+    workers = min(8, cores // 2) // fabric.world_size if cores > 4 else 0
     loader = DataLoader(
         samples, batch_size=size, sampler=numbers, num_workers=workers, pin_memory=torch.cuda.is_available()
     )
@@ -180,8 +185,11 @@ def _save(
     partial = training.checkpoint.with_suffix(".partial")
     fabric.save(partial, state)
     if fabric.is_global_zero:
+        # The history first: killed in between, the training repeats an epoch and its row; none is ever missing.
+        partial_history = training.folder / "history.partial"
+        pd.DataFrame(history).to_csv(partial_history, index=False)
+        os.replace(partial_history, training.folder / "history.csv")
         os.replace(partial, training.checkpoint)
-        pd.DataFrame(history).to_csv(training.folder / "history.csv", index=False)
 
 
 def _resume(

@@ -13,6 +13,7 @@ from sshsnet_core.data.sampling import Batch, PatchSamples, WholeSamples
 from sshsnet_core.data.store import StoredCase
 from sshsnet_core.learning.losses import supervised_loss
 from sshsnet_core.learning.training import Training, load_trained, train
+from sshsnet_core.methods import stage1
 from sshsnet_core.methods.rows import Method
 from sshsnet_core.networks.sshsnet import Plain3D, SSHSNet3D
 from sshsnet_core.settings import Settings
@@ -33,13 +34,16 @@ class Fine(nn.Module):
 def training_of(
     method: Method, settings: Settings, folder: Path, identity: dict[str, Any], seed: int, effort: float
 ) -> Training:
-    """How this stage 2 is trained. ``identity`` names the cases and the stage 1 it stands on."""
+    """How this stage 2 is trained. ``identity`` names the cases; the stage 1 that it stands on joins it here, whole."""
     schedule = settings.train_3d_whole if method.stage2 == "whole" else settings.train_3d
+    below = None
+    if method.stage1 is not None:
+        below = stage1.training_of(method.stage1, settings, folder, identity, seed, effort).fingerprint
     identity = {
         **identity,
         "stage2": method.stage2,
         "network": settings.network_3d.model_dump(),
-        "stage1": method.stage1,
+        "stage1": below,
         "patch": settings.patch,
     }
     return Training(folder, f"stage 2, {method.key}", schedule, identity, seed, effort)

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import segmentation_models_pytorch as smp
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -49,7 +50,8 @@ class DeepLab2D(nn.Module):
         """(N, 3, h, w) of any size -> ``Output2D``. Inside, the edges are repeated to the next multiple of 16."""
         height, width = x.shape[-2:]
         padded = F.pad(x, (0, -width % OUTPUT_STRIDE, 0, -height % OUTPUT_STRIDE), mode="replicate")
-        features = self.decoder(self.encoder(padded))
+        # Channels last makes a step on a CPU a quarter to a third faster; the layers keep it.
+        features = self.decoder(self.encoder(padded.contiguous(memory_format=torch.channels_last)))
         scores = self.segmentation_head(features)
         return Output2D(
             scores[..., :height, :width],

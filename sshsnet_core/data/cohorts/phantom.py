@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from sshsnet_core.anatomy import COLUMN
 from sshsnet_core.data.cohorts.base import CohortError
@@ -19,6 +18,7 @@ from sshsnet_core.data.cohorts.phantom_anatomy import build_anatomy
 from sshsnet_core.data.cohorts.phantom_appearance import render
 from sshsnet_core.data.cohorts.phantom_spine import Variant, draw_spine
 from sshsnet_core.data.volumes import Geometry, write_image, write_labels
+from sshsnet_core.progress import Progress
 from sshsnet_core.settings import CohortSettings
 
 # MRSpineSeg: in how many of its 172 labelled cases each structure is the topmost one in view, which gives its table of
@@ -129,15 +129,15 @@ def write_phantom_cohort(root: Path, settings: CohortSettings, workers: int) -> 
         if not all(path.is_file() for path in _paths(root, index, settings))
     ]
     write = partial(_write_case, root, settings)
-    with tqdm(total=len(missing), desc=f"Phantoms in {root}", unit="case", disable=not missing) as progress:
+    with Progress(f"phantoms in {root}", len(missing), "case") as progress:
         if workers == 1:
             for index in missing:
                 write(index)
-                progress.update()
+                progress.advance()
             return
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             for _ in pool.map(write, missing):
-                progress.update()
+                progress.advance()
 
 
 def _paths(root: Path, index: int, settings: CohortSettings) -> tuple[Path, Path]:

@@ -1,0 +1,170 @@
+"""The whole thread at smoke size: what `make study` calls runs every notebook in order, through papermill."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+
+from sshsnet_core.data.cohorts.base import CohortError
+from sshsnet_core.data.volumes import Geometry, read_image, read_labels, write_image
+from sshsnet_core.learning.training import TrainingError
+from sshsnet_core.methods.rows import TABLE_1
+from sshsnet_core.notebooks import ParameterError, check_parameters, run_notebook
+from sshsnet_core.study import REPOSITORY, Study
+
+NOTEBOOKS = REPOSITORY / "notebooks"
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Runs and figures of these tests lie in a folder of their own; commands start from somewhere else entirely."""
+    folder = tmp_path_factory.mktemp("study")
+    own = {"SSHSNET_RUNS": str(folder / "runs"), "SSHSNET_FIGURES": str(folder / "figures"), "SSHSNET_PROFILE": "smoke"}
+    return {**os.environ, **own}
+
+
+def command(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sshsnet_core", *arguments],
+        cwd=environment["SSHSNET_RUNS"] if Path(environment["SSHSNET_RUNS"]).exists() else "/",
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """The six rows of Table 1, trained, scored and drawn."""
+    done = command(environment, "study", "--profile", "smoke")
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done
+
+
+@pytest.fixture
+def study(environment: dict[str, str], finished: object, monkeypatch: pytest.MonkeyPatch) -> Study:
+    for name in ("SSHSNET_RUNS", "SSHSNET_FIGURES", "SSHSNET_PROFILE"):
+        monkeypatch.setenv(name, environment[name])
+    return Study.open("smoke")
+
+
+@pytest.mark.timeout(900)
+def test_study_ends_with_table_1_and_says_where_the_pictures_lie(
+    finished: subprocess.CompletedProcess[str], environment: dict[str, str]
+) -> None:
+    for row in TABLE_1:
+        assert row.title in finished.stdout
+    assert "not run yet" not in finished.stdout
+    assert str(Path(environment["SSHSNET_FIGURES"]) / "smoke") in finished.stdout
+
+
+def test_study_leaves_tables_and_figures_in_every_form(study: Study) -> None:
+    names = {path.name for path in study.figures.iterdir()}
+    assert {"table1.md", "table1.csv", "table1.tex", "table1_test_images.csv"} <= names
+    for figure in ("figure7", "figure8", "learning_curves", "cohort"):
+        assert {f"{figure}.svg", f"{figure}.png"} <= names
+    table = pd.read_csv(study.figures / "table1.csv")
+    assert set(table.loc[table["source"] == "measured", "row"]) == {row.title for row in TABLE_1}
+
+
+def test_executed_notebooks_are_kept_as_logs_with_their_parameters(study: Study) -> None:
+    executed = sorted((study.work / "executed").glob("*.ipynb"))
+    assert len(executed) == len(TABLE_1) + 1
+    for path in executed:
+        tags = [cell.metadata.get("tags", []) for cell in nbformat.read(path, 4).cells]
+        assert sum("injected-parameters" in tag for tag in tags) == 1, path.name
+
+
+def test_finished_study_does_nothing_again(study: Study, environment: dict[str, str]) -> None:
+    checkpoints = {path: path.stat().st_mtime_ns for path in study.work.rglob("checkpoint.pt")}
+    assert len(checkpoints) == 6  # two 2D trainings without CPS, one with, three of stage 2
+    again = command(environment, "study", "--profile", "smoke")
+    assert again.returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in checkpoints} == checkpoints
+
+
+def test_prediction_of_a_stray_volume_has_its_geometry(
+    study: Study, environment: dict[str, str], tmp_path: Path
+) -> None:
+    case = study.cohort.unlabelled[0]
+    image = read_image(case.image)
+    # Mirrored, tilted and finer than the cohort, with an odd size.
+    affine = np.array([[0, 0, 4.0, 3], [0.9, 0.1, 0, -5], [-0.1, 0.9, 0, 7], [0, 0, 0, 1]])
+    native = np.ascontiguousarray(image.array.T[:131, ::-1])
+    stray = tmp_path / "stray.nii.gz"
+    write_image(stray, Geometry(native.shape, affine).to_internal(native), Geometry(native.shape, affine))
+    done = command(environment, "predict", str(stray), "-o", str(tmp_path / "out"), "--profile", "smoke")
+    assert done.returncode == 0, done.stderr
+    labels = read_labels(tmp_path / "out" / "stray_labels.nii.gz")
+    assert labels.geometry.shape == native.shape
+    np.testing.assert_allclose(labels.geometry.affine, affine, atol=1e-4)
+
+
+def test_predict_tells_bad_input_in_one_line_and_writes_nothing(environment: dict[str, str], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.nii.gz"
+    broken.write_bytes(b"not a volume")
+    done = command(environment, "predict", str(broken), "-o", str(tmp_path / "out"), "--profile", "smoke")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "broken.nii.gz" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("study", "--profile", "huge"), "No profile 'huge'"),
+        (("study", "--folds", "6"), "FOLDS must be 1 to 5"),
+        (("predict", "x.nii.gz", "-o", "out", "--method", "unet"), "x.nii.gz"),
+    ],
+)
+def test_wrong_arguments_are_told_in_one_line(
+    environment: dict[str, str], arguments: tuple[str, ...], expected: str
+) -> None:
+    without_override = {name: value for name, value in environment.items() if name != "SSHSNET_PROFILE"}
+    done = command(without_override, *arguments)
+    assert done.returncode == 1
+    assert expected in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_phantom_command_writes_a_cohort_that_the_reader_of_real_data_reads(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    done = command(environment, "phantom", "--profile", "smoke", "-o", str(tmp_path / "cohort"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "cohort" / "train" / "MR" / "Case1.nii.gz").exists()
+    assert (tmp_path / "cohort" / "train" / "Mask" / "mask_case1.nii.gz").exists()
+
+
+def test_untrained_method_says_so(study: Study) -> None:
+    with pytest.raises(TrainingError, match="has not been trained yet"):
+        study.segmenter("sshsnet", 1)
+
+
+def test_real_data_profile_without_its_folder_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSHSNET_PROFILE", raising=False)
+    with pytest.raises(CohortError, match=r"cohort\.root"):
+        _ = Study.open("paper").cohort
+
+
+def test_mistyped_parameter_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="has no parameter metod"):
+        run_notebook(NOTEBOOKS / "02_train_2d.ipynb", tmp_path / "executed.ipynb", {"metod": "2d-cps"})
+    assert not (tmp_path / "executed.ipynb").exists()
+    check_parameters(NOTEBOOKS / "02_train_2d.ipynb", {"method": "2d-cps"})
+
+
+def test_first_notebook_runs_from_any_directory(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SSHSNET_PROFILE", "smoke")
+    run_notebook(NOTEBOOKS / "00_start_here.ipynb", tmp_path / "executed" / "00.ipynb", {"case": 1})
+    assert (tmp_path / "executed" / "00.ipynb").exists()

@@ -1,5 +1,6 @@
 """What a profile's study consists of and where it lies: the few calls that notebooks and the command line make."""
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,13 +95,18 @@ class Study:
     def pool(self, fold: int) -> list[StoredCase]:
         """The unlabelled images of CPS. Their masks, where a phantom has one, are never read in training."""
         cps = self.settings.cps
+        names: Sequence[str]
         if cps.pool == "held-out":
-            names: Sequence[str] = self.folds[fold].validation
+            names = self.folds[fold].validation
         elif cps.pool == "test":
             names = self.store.unlabelled
         else:
             store = build_store(read_folder(Path(cps.pool_folder or "")), self.preprocessing, self.runs / "pool")
             return [store.case(name) for name in store.names]
+        if not names:
+            raise CohortError(
+                f"CPS needs unlabelled images, and {self.cohort.name} has none: set cps.pool or add some."
+            )
         return [self.store.case(name) for name in names]
 
     def names(self, fold: int, split: str) -> Sequence[str]:
@@ -133,6 +139,15 @@ class Study:
         """Where and how a row's stage 2 is trained."""
         folder = self.work / method.key / f"fold{fold}"
         return stage2.training_of(method, self.settings, folder, self._identity(fold), self.seed, self.effort)
+
+    def trainings(self, method: Method, fold: int) -> dict[str, Training]:
+        """A row's trainings by stage."""
+        stages = {}
+        if method.stage1 is not None:
+            stages["stage 1"] = self.stage1_training(method.stage1, fold)
+        if method.stage2 is not None:
+            stages["stage 2"] = self.stage2_training(method, fold)
+        return stages
 
     def train(self, key: str, fold: int) -> dict[str, pd.DataFrame]:
         """Train a row: its stage 1 unless another row has, then its stage 2. The histories by stage."""
@@ -184,11 +199,15 @@ class Study:
         return Segmenter(self.settings, self.preprocessing, method, branches, network)
 
     def score(self, key: str, fold: int, split: str = "validation") -> Path:
-        """Segment and score a row's held-out cases in native space (section 4.4); the path of its results file."""
+        """Segment and score a row's held-out cases in native space (section 4.4); the path of its results file.
+
+        A results file of these very trainings is kept; one of other trainings is measured anew.
+        """
         path = self.work / "results" / f"{key}-fold{fold}-{split}.csv"
-        if path.exists():
-            return path
         method = method_by_key(key)
+        fingerprints = {stage: training.fingerprint for stage, training in self.trainings(method, fold).items()}
+        if path.exists() and json.loads(path.with_suffix(".json").read_text()).get("trainings") == fingerprints:
+            return path
         segmenter = self.segmenter(key, fold)
         cases = {case.name: case for case in self.cohort.cases}
         rows: list[dict[str, Any]] = []
@@ -224,7 +243,8 @@ class Study:
             device=str(device()),
             durations_s={**durations, "segmentation and scoring": seconds},
         )
-        return {**about, "method": method.key, "fold": fold, "split": split, "pool": self.pool_name(method)}
+        trainings = {stage: training.fingerprint for stage, training in self.trainings(method, fold).items()}
+        return {**about, "fold": fold, "split": split, "pool": self.pool_name(method), "trainings": trainings}
 
     def pool_name(self, method: Method) -> str:
         """Which images, without their labels, the row's CPS has seen."""
@@ -236,13 +256,8 @@ class Study:
 
     def histories(self, key: str, fold: int) -> dict[str, pd.DataFrame]:
         """The training histories of a row that exist, by stage."""
-        method = method_by_key(key)
-        folders = {}
-        if method.stage1 is not None:
-            folders["stage 1"] = self.stage1_training(method.stage1, fold).folder
-        if method.stage2 is not None:
-            folders["stage 2"] = self.stage2_training(method, fold).folder
-        paths = {stage: folder / "history.csv" for stage, folder in folders.items()}
+        trainings = self.trainings(method_by_key(key), fold)
+        paths = {stage: training.folder / "history.csv" for stage, training in trainings.items()}
         return {stage: pd.read_csv(path) for stage, path in paths.items() if path.exists()}
 
     def results(self) -> pd.DataFrame:

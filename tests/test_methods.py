@@ -1,5 +1,6 @@
 """The table of rows, what makes a training itself, and every row's networks trained and used at the smallest size."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,12 @@ from sshsnet_core.settings import Settings, load_settings
 CPU = torch.device("cpu")
 #: The rows' own networks from scratch: nothing of ImageNet is needed to see that they fit together.
 SCRATCH_CPS = Stage1(pretrained=False, cps=True)
+
+
+@pytest.fixture(autouse=True)
+def small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two cores, where samples are read without workers: starting those would be most of the time of these tests."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
 
 
 @pytest.fixture(scope="module")

@@ -103,3 +103,14 @@ def test_a_full_size_frame_is_quick():
         times.append(process_time() - start)
     # About 0.015 s; the room above is for a busy machine.
     assert min(times) < 0.06
+
+
+def test_margins_that_are_zero_in_every_slice_are_left_out_of_image_and_labels_alike() -> None:
+    image = np.zeros((2, 3, 6), np.float32)
+    image[0, 1, 2], image[1, 2, 4] = 5, 7
+    labels = np.zeros((2, 3, 6), np.uint8)
+    labels[1, 2, 4] = 3
+    trimmed = View(image, (4.4, 1, 1), {"truth": labels}).without_margins()
+    assert trimmed.image.shape == trimmed.labels["truth"].shape == (2, 3, 3)
+    assert trimmed.image[0, 1, 0] == 5
+    assert trimmed.labels["truth"][1, 2, 2] == 3

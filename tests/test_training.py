@@ -1,7 +1,7 @@
 """The training loop: its schedules, and that an interruption anywhere changes nothing but the seconds."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,14 @@ def assert_same(one: tuple[nn.Module, pd.DataFrame], other: tuple[nn.Module, pd.
     for name in states[0]:
         assert torch.equal(states[0][name], states[1][name]), name
     pd.testing.assert_frame_equal(*(found[1].drop(columns="seconds") for found in (one, other)), check_exact=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_machine() -> Iterator[None]:
+    """Two cores, where samples are read without workers: starting those would be most of the time of these tests."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(os, "cpu_count", lambda: 2)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +209,13 @@ def test_dropout_differs_between_epochs(tmp_path: Path) -> None:
 
 
 # --- interruption ----------------------------------------------------------------------------------------------------
+
+
+def test_workers_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: tuple[Any, pd.DataFrame]
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    assert_same(run(make_training(tmp_path)), uninterrupted)
 
 
 @pytest.mark.parametrize("fails", [0, 5, 6, 11, 15, 23])

@@ -34,7 +34,7 @@ def _slice_transform(height: int, width: int, labelled: bool) -> Compose:
         keys,
         prob=0.9,
         rotate_range=_ROTATION,
-        scale_range=_SCALE,
+        scale_range=(_SCALE, _SCALE),
         translate_range=(_SHIFT * height, _SHIFT * width),
         mode=modes,
         padding_mode="zeros",

@@ -86,6 +86,7 @@ def figure8(cases: Mapping[str, View], methods: Sequence[str], caption: str) -> 
     """
     if not cases:
         raise ValueError("There are no cases to show.")
+    cases = {name: view.without_margins() for name, view in cases.items()}
     columns = ["image", "truth", *methods]
     with plt.rc_context(STYLE):
         panel = PAGE_WIDTH / len(columns)
@@ -117,6 +118,7 @@ def contact_sheet(cases: Mapping[str, View], caption: str, columns: int = 6) -> 
     """
     if not cases:
         raise ValueError("There are no cases to show.")
+    cases = {name: view.without_margins() for name, view in cases.items()}
     columns = min(columns, len(cases))
     lines = -(-len(cases) // columns)
     with plt.rc_context(STYLE):

@@ -35,6 +35,14 @@ class View:
         """The mid-sagittal slice, by the first labels that show any structure; without labels, the volume's middle."""
         return next((mid_sagittal(labels) for labels in self.labels.values() if labels.any()), len(self.image) // 2)
 
+    def without_margins(self) -> "View":
+        """The same case without the columns that are zero in every slice, which carry nothing and take up the page."""
+        occupied = np.flatnonzero(self.image.any(axis=(0, 1)))
+        if not occupied.size:
+            return self
+        kept = np.s_[:, :, occupied[0] : occupied[-1] + 1]
+        return View(self.image[kept], self.spacing_mm, {name: labels[kept] for name, labels in self.labels.items()})
+
 
 def mid_sagittal(labels: np.ndarray) -> int:
     """The slice at the middle of the discs of labels (Z, H, W), which lie evenly on both sides of the midline.

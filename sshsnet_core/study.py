@@ -104,9 +104,7 @@ class Study:
             store = build_store(read_folder(Path(cps.pool_folder or "")), self.preprocessing, self.runs / "pool")
             return [store.case(name) for name in store.names]
         if not names:
-            raise CohortError(
-                f"CPS needs unlabelled images, and {self.cohort.name} has none: set cps.pool or add some."
-            )
+            raise CohortError(f"CPS needs unlabelled images and {self.cohort.name} has none: add some or set cps.pool.")
         return [self.store.case(name) for name in names]
 
     def names(self, fold: int, split: str) -> Sequence[str]:

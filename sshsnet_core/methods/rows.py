@@ -49,7 +49,7 @@ TABLE_1 = (
     Method("sshsnet", "SSHSNet", CPS, "ctam"),
 )
 
-#: Rows of our own. CPS as `mini` sets it takes about three times as long as one network on labels: this row does so, too.
+#: Rows of our own. CPS as `mini` sets it takes about three times as long as one network on labels; so does this.
 OUR_OWN = (Method("2d-wo-cps-equal-time", "SSHSNet-2D-w/o-CPS, equal time", Stage1(True, False, longer=3.0), None),)
 
 #: The titles that say what CPS is worth: at equal steps the first two, at equal time the last two.

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from sshsnet_core.anatomy import COLUMN
+from sshsnet_core.errors import StudyError
 from sshsnet_core.settings import SettingsError, load_settings
 
 
@@ -84,8 +85,8 @@ def main() -> int:
     arguments = _parser().parse_args()
     try:
         arguments.run(arguments)
-    except (ValueError, KeyError, RuntimeError, OSError) as error:
-        print(f"Error: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr)
+    except (StudyError, OSError) as error:
+        print(f"Error: {error}", file=sys.stderr)
         return 1
     except subprocess.CalledProcessError as error:
         print(

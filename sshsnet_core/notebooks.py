@@ -6,8 +6,10 @@ from typing import Any
 
 import papermill
 
+from sshsnet_core.errors import StudyError
 
-class ParameterError(ValueError):
+
+class ParameterError(StudyError, ValueError):
     """A notebook was given a parameter that it does not have."""
 
 

@@ -8,10 +8,13 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sshsnet_core.errors import StudyError
+
 Positive = Annotated[int, Field(gt=0)]
+StrideMultiple = Annotated[int, Field(gt=0, multiple_of=16)]
 
 
-class SettingsError(ValueError):
+class SettingsError(StudyError, ValueError):
     """A profile or a parameter that cannot be used; the message says which key and what is wrong with it."""
 
 
@@ -100,8 +103,8 @@ class Settings(_Frozen):
     cps: CPSSettings = CPSSettings()
     #: Size (h, w) of stage 1's input after downsampling once.
     slice_size: tuple[int, int] = (440, 224)
-    #: Size (Z, h, w) of a stage 2 patch at full resolution; h and w are multiples of 16.
-    patch: tuple[int, int, int] = (12, 192, 192)
+    #: Size (Z, h, w) of a stage 2 patch at full resolution; h and w are multiples of the 3D network's stride of 16.
+    patch: tuple[Positive, StrideMultiple, StrideMultiple] = (12, 192, 192)
     #: Share of a window that the next one covers again, at inference.
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     train_2d: TrainingSettings

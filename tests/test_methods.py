@@ -24,7 +24,7 @@ from sshsnet_core.methods.rows import CPS, CPS_COMPARISON, METHODS, PRETRAINED, 
 from sshsnet_core.methods.segmenter import Segmenter
 from sshsnet_core.networks.ctam import CTAM, Concatenation
 from sshsnet_core.networks.sshsnet import Plain3D, SSHSNet3D
-from sshsnet_core.settings import Settings, load_settings
+from sshsnet_core.settings import Settings, SettingsError, load_settings
 
 CPU = torch.device("cpu")
 #: The rows' own networks from scratch: nothing of ImageNet is needed to see that they fit together.
@@ -89,7 +89,7 @@ def test_rows_that_share_a_stage_1_share_its_folder_and_no_others() -> None:
 
 def test_unknown_row() -> None:
     assert method_by_key("sshsnet").title == "SSHSNet"
-    with pytest.raises(KeyError, match=r"No method 'cips'; known are .*2d-wo-pre-cps"):
+    with pytest.raises(SettingsError, match=r"No method 'cips'; known are .*2d-wo-pre-cps"):
         method_by_key("cips")
 
 

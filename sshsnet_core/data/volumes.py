@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
 from sshsnet_core.anatomy import N_CLASSES
+from sshsnet_core.errors import StudyError
 
 NIFTI = (".nii", ".nii.gz")
 META_IMAGE = (".mha", ".mhd")
@@ -25,7 +26,7 @@ _INTERNAL_ORIENTATION = axcodes2ornt(("L", "I", "P"))
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-class VolumeError(ValueError):
+class VolumeError(StudyError, ValueError):
     """A file that is not a usable volume or mask: the message names the file and says what is wrong."""
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from sshsnet_core.anatomy import NAMES
+from sshsnet_core.errors import StudyError
 from sshsnet_core.evaluation.metrics import METRICS
 from sshsnet_core.settings import Settings
 
@@ -23,7 +24,7 @@ KEY = list(COLUMNS[:-1])
 SPLITS = ("validation", "test")
 
 
-class ResultsError(ValueError):
+class ResultsError(StudyError, ValueError):
     """Results that cannot be read or that no honest table can be made of; the message names the file."""
 
 

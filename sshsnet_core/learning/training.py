@@ -19,6 +19,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from sshsnet_core.errors import StudyError
 from sshsnet_core.progress import Progress
 from sshsnet_core.settings import TrainingSettings
 
@@ -28,7 +29,7 @@ Batch = dict[str, Tensor]
 _WARM_UP = 0.05
 
 
-class TrainingError(RuntimeError):
+class TrainingError(StudyError, RuntimeError):
     """A training that cannot be started or continued; the message says why and what to do."""
 
 

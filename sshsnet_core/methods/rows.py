@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from sshsnet_core.settings import SettingsError
+
 
 @dataclass(frozen=True)
 class Stage1:
@@ -59,7 +61,7 @@ METHODS = {method.key: method for method in TABLE_1 + OUR_OWN}
 
 
 def method_by_key(key: str) -> Method:
-    """The row of that key; ``KeyError`` with the known keys for any other."""
+    """The row of that key; ``SettingsError`` with the known keys for any other."""
     if key not in METHODS:
-        raise KeyError(f"No method {key!r}; known are {', '.join(METHODS)}.")
+        raise SettingsError(f"No method {key!r}; known are {', '.join(METHODS)}.")
     return METHODS[key]

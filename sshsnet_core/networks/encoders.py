@@ -8,6 +8,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from sshsnet_core.errors import StudyError
+
 #: The settings' names and those of segmentation_models_pytorch.
 ENCODERS = {
     "se_resnext50_32x4d": "se_resnext50_32x4d",
@@ -17,7 +19,7 @@ ENCODERS = {
 OUTPUT_STRIDE = 16
 
 
-class PretrainedWeightsError(RuntimeError):
+class PretrainedWeightsError(StudyError, RuntimeError):
     """ImageNet weights were asked for and cannot be had; the message says what to do."""
 
 

@@ -4,8 +4,10 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from sshsnet_core.errors import StudyError
 
-class CohortError(ValueError):
+
+class CohortError(StudyError, ValueError):
     """A cohort that cannot be used: the message says which file or name is wrong and what to do."""
 
 

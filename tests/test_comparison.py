@@ -1,0 +1,43 @@
+"""Rows over seeds, on results written by hand."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sshsnet_core.evaluation.comparison import compare_seeds, write_comparison
+
+
+def scores(method: str, values: dict[tuple[str, str], float]) -> pd.DataFrame:
+    lines = [
+        {"method": method, "fold": 0, "split": "validation", "case": case, "structure": s, "metric": "dsc", "value": v}
+        for (case, s), v in values.items()
+    ]
+    return pd.DataFrame(lines)
+
+
+@pytest.fixture
+def comparison() -> pd.DataFrame:
+    first = scores("A", {("Case1", "L3"): 0.8, ("Case1", "T9"): 0.4, ("Case2", "L3"): 0.6})
+    second = scores("A", {("Case1", "L3"): 1.0, ("Case2", "L3"): 0.5})
+    return compare_seeds({0: first, 1: second}, ["A", "B"])
+
+
+def test_one_line_a_row_and_seed_and_none_for_a_row_without_results(comparison: pd.DataFrame) -> None:
+    assert comparison[["row", "seed"]].to_numpy().tolist() == [["A", 0], ["A", 1]]
+
+
+def test_means_are_those_of_the_tables(comparison: pd.DataFrame) -> None:
+    # Subjects: (80 + 40) / 2 and 60; classes: L3 (80 + 60) / 2 and T9 40.
+    assert comparison["mean of subjects"].tolist() == pytest.approx([60, 75])
+    assert comparison["mean of classes"].tolist() == pytest.approx([55, 75])
+    assert comparison["T9"].iloc[0] == pytest.approx(40)
+    assert pd.isna(comparison["T9"].iloc[1])
+
+
+def test_files_hold_the_caption_and_the_tidy_numbers(comparison: pd.DataFrame, tmp_path: Path) -> None:
+    write_comparison(tmp_path, comparison, "Two seeds of nothing.")
+    assert "Two seeds of nothing." in (tmp_path / "cps.md").read_text()
+    tidy = pd.read_csv(tmp_path / "cps.csv")
+    assert list(tidy.columns) == ["row", "seed", "structure", "mean"]
+    assert tidy.query("structure == 'mean of subjects' and seed == 1")["mean"].item() == pytest.approx(75)

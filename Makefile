@@ -29,7 +29,9 @@ cps: $(VENV)/.installed ## study cross pseudo supervision alone, at equal steps 
 
 test: $(VENV)/.installed ## run the tests, then every notebook in the smoke profile
 	$(IN_VENV) SSHSNET_PROFILE=smoke $(PYTHON) -m pytest
-	$(IN_VENV) SSHSNET_PROFILE=smoke $(PYTHON) -m pytest --nbval-lax notebooks
+	@# The notebooks step through a study of their own, which leaves nothing behind.
+	scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && $(IN_VENV) SSHSNET_PROFILE=smoke \
+	  SSHSNET_RUNS="$$scratch/runs" SSHSNET_FIGURES="$$scratch/figures" $(PYTHON) -m pytest --nbval-lax notebooks
 
 lint: $(VENV)/.installed ## check style and types
 	$(PYTHON) -m ruff check

@@ -39,6 +39,8 @@ def _study(arguments: argparse.Namespace) -> None:
 
 def _predict(arguments: argparse.Namespace) -> None:
     from sshsnet_core.data.volumes import read_image, stem, write_labels
+    from sshsnet_core.pictures.overlay import View
+    from sshsnet_core.pictures.viewer import frame
     from sshsnet_core.study import Study
 
     image = read_image(arguments.image)
@@ -47,6 +49,9 @@ def _predict(arguments: argparse.Namespace) -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     output = arguments.output / f"{stem(arguments.image)}_labels.nii.gz"
     write_labels(output, labels, image.geometry)
+    view = View(image.array, image.geometry.spacing, {arguments.method: labels})
+    picture = frame(view, arguments.method, view.middle, opacity=0.5)
+    (arguments.output / f"{stem(arguments.image)}_overlay.jpg").write_bytes(picture)
     found = [structure.name for structure in COLUMN if (labels == structure.label).any()]
     print(f"Wrote {output}: {', '.join(found) if found else 'no structure was found in this volume'}.")
 

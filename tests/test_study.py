@@ -18,6 +18,10 @@ from sshsnet_core.notebooks import ParameterError, check_parameters, run_noteboo
 from sshsnet_core.study import REPOSITORY, Study
 
 NOTEBOOKS = REPOSITORY / "notebooks"
+REAL = Path(os.environ.get("SSHSNET_REAL_DATA", REPOSITORY.parent / "shared" / "data" / "real"))
+
+# The first test to need it waits for the whole study.
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +58,6 @@ def study(environment: dict[str, str], finished: object, monkeypatch: pytest.Mon
     return Study.open("smoke")
 
 
-@pytest.mark.timeout(900)
 def test_study_ends_with_table_1_and_says_where_the_pictures_lie(
     finished: subprocess.CompletedProcess[str], environment: dict[str, str]
 ) -> None:
@@ -104,6 +107,27 @@ def test_prediction_of_a_stray_volume_has_its_geometry(
     labels = read_labels(tmp_path / "out" / "stray_labels.nii.gz")
     assert labels.geometry.shape == native.shape
     np.testing.assert_allclose(labels.geometry.affine, affine, atol=1e-4)
+    assert (tmp_path / "out" / "stray_overlay.jpg").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("file", "every"), [("lumbar_mit/t2_lumbar.nii.gz", 1), ("vertebrae_labelled/case02_T2w.nii.gz", 4)]
+)
+def test_real_scan_runs_through_to_a_label_map_in_its_own_space(
+    study: Study, environment: dict[str, str], tmp_path: Path, file: str, every: int
+) -> None:
+    source = REAL / file
+    if not source.exists():
+        pytest.skip(f"real volume {file} is not at hand")
+    image = read_image(source)
+    # Every fourth slice of a 1 mm volume has the thick slices of the paper.
+    affine = image.geometry.internal_affine @ np.diag([every, 1, 1, 1])
+    geometry = Geometry(image.array[::every].shape, affine)
+    thick = tmp_path / "scan.nii.gz"
+    write_image(thick, geometry.to_internal(image.array[::every]), geometry)
+    done = command(environment, "predict", str(thick), "-o", str(tmp_path / "out"), "--profile", "smoke")
+    assert done.returncode == 0, done.stderr
+    assert read_labels(tmp_path / "out" / "scan_labels.nii.gz").geometry.matches(read_image(thick).geometry)
 
 
 def test_predict_tells_bad_input_in_one_line_and_writes_nothing(environment: dict[str, str], tmp_path: Path) -> None:

@@ -76,46 +76,62 @@ def slice_input(volume: np.ndarray, index: int) -> Tensor:
     return halve_image(torch.from_numpy(pad_volume(stack)))
 
 
+def slice_sample(
+    case: StoredCase, index: int, size: tuple[int, int], rng: np.random.Generator, labelled: bool
+) -> tuple[Tensor, Tensor | None]:
+    """A slice with its neighbours (3, h, w) at the common size, augmented, and its labels (h, w), if ``labelled``."""
+    image = slice_input(case.image, index)
+    at = place(image.shape, size, rng)
+    labels = None
+    if labelled:
+        assert case.labels is not None
+        halved = halve_labels(pad_volume(case.labels[index : index + 1]))
+        labels = fit(torch.from_numpy(halved[0].astype(np.int64)), size, at)
+    return augment_slice(fit(image, size, at), labels, rng)
+
+
 class SliceSamples(Dataset[Batch]):
-    """Labelled slices for stage 1: ``image`` (3, h, w) and ``labels`` (h, w), augmented."""
+    """Labelled slices for stage 1: ``image`` (3, h, w) and ``labels`` (h, w), augmented.
+
+    The paper does not say how slices are drawn. They are category-balanced, as the patches of stage 2 are: a class at
+    random among those that the cases show, a case that shows it, a slice that holds it. T9 would hardly be seen else.
+    """
 
     def __init__(self, cases: Sequence[StoredCase], size: tuple[int, int], seed: int) -> None:
         self.cases, self.size, self.seed = cases, size, seed
+        labels = sorted({label for case in cases for label in case.structures})
+        self.showing = {label: [case for case in cases if label in case.structures] for label in labels}
 
     def __getitem__(self, index: int) -> Batch:
         rng = np.random.default_rng([self.seed, index])
-        image, labels = self.draw(rng)
+        label = int(rng.choice(list(self.showing)))
+        case = self.showing[label][int(rng.integers(len(self.showing[label])))]
+        image, labels = slice_sample(case, int(rng.choice(case.voxels(label)[:, 0])), self.size, rng, labelled=True)
         assert labels is not None
         return {"image": image, "labels": labels}
 
-    def draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor | None]:
-        """A random slice of a random case, at the common size, augmented; labels (h, w) where the case has them."""
-        case = self.cases[int(rng.integers(len(self.cases)))]
-        volume, marked = case.image, case.labels
-        index = int(rng.integers(volume.shape[0]))
-        image = slice_input(volume, index)
-        at = place(image.shape, self.size, rng)
-        labels = None
-        if marked is not None:
-            halved = halve_labels(pad_volume(marked[index : index + 1]))
-            labels = fit(torch.from_numpy(halved[0].astype(np.int64)), self.size, at)
-        return augment_slice(fit(image, self.size, at), labels, rng)
-
 
 class CPSSamples(Dataset[Batch]):
-    """A labelled slice, two unlabelled ones and the CutMix mask that mixes them: section 3.1.2.
+    """A labelled slice, two slices of the unlabelled pool and the CutMix mask that mixes them: section 3.1.2.
 
-    ``image`` (3, h, w), ``labels`` (h, w), ``u0`` and ``u1`` (3, h, w), ``mask`` (1, h, w).
+    ``image`` (3, h, w), ``labels`` (h, w), ``u0`` and ``u1`` (3, h, w), ``mask`` (1, h, w). The pool's slices are drawn
+    evenly and its masks, where a phantom has one, are never read.
     """
 
-    def __init__(self, labelled: SliceSamples, unlabelled: SliceSamples, mask: "MaskSource") -> None:
-        self.labelled, self.unlabelled, self.mask = labelled, unlabelled, mask
+    def __init__(self, labelled: SliceSamples, pool: Sequence[StoredCase], mask: "MaskSource") -> None:
+        self.labelled, self.pool, self.mask = labelled, pool, mask
 
     def __getitem__(self, index: int) -> Batch:
-        rng = np.random.default_rng([self.unlabelled.seed, index, 1])
-        u0, u1 = (self.unlabelled.draw(rng)[0] for _ in range(2))
+        # The 1 keeps this generator apart from that of the labelled slice of the same number.
+        rng = np.random.default_rng([self.labelled.seed, index, 1])
+        u0, u1 = (self._unlabelled(rng) for _ in range(2))
         mask = torch.from_numpy(self.mask(self.labelled.size, rng))
         return {**self.labelled[index], "u0": u0, "u1": u1, "mask": mask}
+
+    def _unlabelled(self, rng: np.random.Generator) -> Tensor:
+        case = self.pool[int(rng.integers(len(self.pool)))]
+        index = int(rng.integers(case.image.shape[0]))
+        return slice_sample(case, index, self.labelled.size, rng, labelled=False)[0]
 
 
 class MaskSource(Protocol):

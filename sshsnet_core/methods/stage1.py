@@ -48,7 +48,7 @@ def train_stage1(
     training.seed_everything()
     objective = build(stage, settings, stage.pretrained)
     slices = SliceSamples(labelled, settings.slice_size, training.seed)
-    both = CPSSamples(slices, SliceSamples(pool, settings.slice_size, training.seed + 1), cutmix_mask)
+    both = CPSSamples(slices, pool, cutmix_mask)
     starts = settings.cps.labels_only * settings.train_2d.epochs
 
     def samples(epoch: int) -> Dataset[Batch]:

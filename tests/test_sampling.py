@@ -235,7 +235,7 @@ def test_a_crop_may_be_written_to(cases: list[StoredCase]) -> None:
 
 def everything(cases: Sequence[StoredCase], seed: int) -> list[Dataset[Batch]]:
     slices = SliceSamples(cases, (24, 16), seed)
-    cps = CPSSamples(slices, SliceSamples(cases, (24, 16), seed + 1), cutmix_mask)
+    cps = CPSSamples(slices, cases, cutmix_mask)
     coarse = [positions(), Coarse(np.ones((3, 6, 20, 28), np.float16), np.ones((3, 6, 5, 7), np.float16))]
     return [slices, cps, PatchSamples(cases, coarse, (3, 16, 24), seed), WholeSamples(cases, (3, 16, 32), seed)]
 
@@ -271,17 +271,28 @@ def test_a_slice_and_its_labels_are_cut_at_the_same_place(make_case: MakeCase, m
         assert batch["labels"].any()
 
 
-def test_unlabelled_slices_need_no_mask(make_case: MakeCase) -> None:
-    case = make_case("unlabelled", np.random.default_rng(0).standard_normal(SHAPE))
-    image, labels = SliceSamples([case], (24, 16), 0).draw(np.random.default_rng(0))
-    assert labels is None
-    assert image.shape == (3, 24, 16)
+def test_slices_are_category_balanced(make_case: MakeCase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class in one slice of one case in five is in at least every second sample, where it is one of two."""
+    monkeypatch.setattr(sampling, "augment_slice", lambda image, labels, rng: (image, labels))
+    common, rare = np.ones((6, 16, 16)), np.ones((6, 16, 16))
+    rare[3, 4:8] = 10
+    cases = [make_case(f"case{i}", common, common) for i in range(4)] + [make_case("rare", rare, rare)]
+    samples = SliceSamples(cases, (8, 8), 0)
+    share = np.mean([bool((samples[index]["labels"] == 10).any()) for index in range(200)])
+    assert 0.4 < share < 0.65
+
+
+def test_masks_of_the_pool_are_never_opened(make_case: MakeCase, cases: list[StoredCase]) -> None:
+    volume = np.random.default_rng(0).standard_normal(SHAPE)
+    pool = [make_case("pool", volume, np.ones(SHAPE, np.uint8))]
+    (pool[0].folder / "labels.npy").write_bytes(b"not to be read")
+    assert CPSSamples(SliceSamples(cases, (24, 16), 0), pool, cutmix_mask)[0]["u0"].shape == (3, 24, 16)
 
 
 def test_cps_samples(cases: list[StoredCase], make_case: MakeCase) -> None:
     pool = [make_case("unlabelled", np.random.default_rng(1).standard_normal(SHAPE))]
     labelled = SliceSamples(cases, (24, 16), 0)
-    samples = CPSSamples(labelled, SliceSamples(pool, (24, 16), 1), cutmix_mask)
+    samples = CPSSamples(labelled, pool, cutmix_mask)
     for index in range(5):
         batch = samples[index]
         shapes = {name: tuple(tensor.shape) for name, tensor in batch.items()}

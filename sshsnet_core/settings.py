@@ -79,7 +79,7 @@ class TrainingSettings(_Frozen):
     schedule: Literal["milestones", "cosine"] = "milestones"
     milestones: tuple[int, ...] = ()
     gradient_clip: Annotated[float, Field(gt=0)] = 12.0
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
 
 
 class CPSSettings(_Frozen):

@@ -1,7 +1,7 @@
 """What the networks are shown: three-slice inputs (section 3.1.1) and category-balanced 3D patches (phi, section 3.2).
 
 Every sample is a function of (seed, index) alone, so that a training that is interrupted, or that reads with several
-workers or on several devices, draws the same samples.
+workers, draws the same samples.
 """
 
 from collections.abc import Sequence

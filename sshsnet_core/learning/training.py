@@ -68,10 +68,9 @@ class Training:
 
 
 def make_fabric(settings: TrainingSettings) -> Fabric:
-    """Fabric on whatever the machine has: all GPUs it finds, else the CPU."""
-    fabric = Fabric(
-        accelerator="auto", devices="auto" if torch.cuda.is_available() else 1, precision=settings.precision
-    )
+    """Fabric on the first GPU, or the CPU. Several GPUs are filled with several jobs of the grid, by Snakemake."""
+    accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    fabric = Fabric(accelerator=accelerator, devices=1, precision=settings.precision)
     fabric.launch()
     return fabric
 
@@ -127,7 +126,7 @@ def _epoch(
     """One epoch's steps; the mean of every loss over them."""
     steps = training.steps_per_epoch
     sums: dict[str, Tensor] = {}
-    for step, batch in enumerate(_batches(training, fabric, samples, epoch)):
+    for step, batch in enumerate(_batches(training, samples, epoch)):
         for group in optimizer.param_groups:
             group["lr"] = training.settings.learning_rate * learning_rate_factor(
                 training.settings, epoch + step / steps
@@ -152,14 +151,14 @@ def _epoch(
     return means
 
 
-def _batches(training: Training, fabric: Fabric, samples: Dataset[Batch], epoch: int) -> Iterator[Batch]:
-    """The epoch's batches. A sample's number decides its content, so workers and devices share the numbers out."""
+def _batches(training: Training, samples: Dataset[Batch], epoch: int) -> Iterator[Batch]:
+    """The epoch's batches. A sample's number decides its content, so that workers can share the numbers out."""
     size = training.settings.batch_size
-    per_epoch = training.steps_per_epoch * size * fabric.world_size
-    numbers = range(epoch * per_epoch + fabric.global_rank, (epoch + 1) * per_epoch, fabric.world_size)
+    per_epoch = training.steps_per_epoch * size
+    numbers = range(epoch * per_epoch, (epoch + 1) * per_epoch)
     # A worker beside the network halves the speed of a small CPU, whose cores the network needs; a GPU wants several.
     cores = os.cpu_count() or 1
-    workers = min(8, cores // 2) // fabric.world_size if cores > 4 else 0
+    workers = min(8, cores // 2) if cores > 4 else 0
     loader = DataLoader(
         samples, batch_size=size, sampler=numbers, num_workers=workers, pin_memory=torch.cuda.is_available()
     )
@@ -185,12 +184,11 @@ def _save(
     }
     partial = training.checkpoint.with_suffix(".partial")
     fabric.save(partial, state)
-    if fabric.is_global_zero:
-        # The history first: killed in between, the training repeats an epoch and its row; none is ever missing.
-        partial_history = training.folder / "history.partial"
-        pd.DataFrame(history).to_csv(partial_history, index=False)
-        os.replace(partial_history, training.folder / "history.csv")
-        os.replace(partial, training.checkpoint)
+    # The history first: killed in between, the training repeats an epoch and its row; none is ever missing.
+    partial_history = training.folder / "history.partial"
+    pd.DataFrame(history).to_csv(partial_history, index=False)
+    os.replace(partial_history, training.folder / "history.csv")
+    os.replace(partial, training.checkpoint)
 
 
 def _resume(

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -114,3 +115,30 @@ def test_notebook_has_no_absolute_paths(notebook: dict[str, Any]) -> None:
 )
 def test_absolute_paths_are_recognised(text: str, found: bool) -> None:
     assert bool(ABSOLUTE_PATH.search(text)) is found
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("study PROFILE=smoke FOLDS=2 EFFORT=3", "-m sshsnet_core study --profile smoke --folds 2 --effort 3"),
+        ("test", "-m pytest --nbval-lax notebooks"),
+        ("lab", "-m jupyterlab notebooks"),
+    ],
+)
+def test_each_target_alone_sets_up_the_environment_first(target: str, expected: str) -> None:
+    make = ["make", "--dry-run", "--always-make", "--directory", str(ROOT), *target.split()]
+    commands = subprocess.run(make, capture_output=True, text=True, check=True).stdout
+    assert (
+        commands.index("-m venv") < commands.index("--require-hashes -r requirements.lock") < commands.index(expected)
+    )
+
+
+def test_an_old_python_is_told_so(tmp_path: Path) -> None:
+    old = tmp_path / "python3.9"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2 && exit 0\nexit 1\n')
+    old.chmod(0o755)
+    make = ["make", "--directory", str(ROOT), f"VENV={tmp_path / 'venv'}", f"BASE_PYTHON={old}", "test"]
+    done = subprocess.run(make, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "needs Python 3.11" in done.stderr
+    assert not (tmp_path / "venv").exists()

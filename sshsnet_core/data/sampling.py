@@ -90,6 +90,12 @@ def slice_sample(
     return augment_slice(fit(image, size, at), labels, rng)
 
 
+def cases_by_class(cases: Sequence[StoredCase]) -> dict[int, list[int]]:
+    """For each class that any case shows, the numbers of the cases that show it."""
+    labels = sorted({label for case in cases for label in case.structures})
+    return {label: [n for n, case in enumerate(cases) if label in case.structures] for label in labels}
+
+
 class SliceSamples(Dataset[Batch]):
     """Labelled slices for stage 1: ``image`` (3, h, w) and ``labels`` (h, w), augmented.
 
@@ -99,13 +105,12 @@ class SliceSamples(Dataset[Batch]):
 
     def __init__(self, cases: Sequence[StoredCase], size: tuple[int, int], seed: int) -> None:
         self.cases, self.size, self.seed = cases, size, seed
-        labels = sorted({label for case in cases for label in case.structures})
-        self.showing = {label: [case for case in cases if label in case.structures] for label in labels}
+        self.showing = cases_by_class(cases)
 
     def __getitem__(self, index: int) -> Batch:
         rng = np.random.default_rng([self.seed, index])
         label = int(rng.choice(list(self.showing)))
-        case = self.showing[label][int(rng.integers(len(self.showing[label])))]
+        case = self.cases[int(rng.choice(self.showing[label]))]
         image, labels = slice_sample(case, int(rng.choice(case.voxels(label)[:, 0])), self.size, rng, labelled=True)
         assert labels is not None
         return {"image": image, "labels": labels}
@@ -143,6 +148,7 @@ class MaskSource(Protocol):
 class PatchSamples(Dataset[Batch]):
     """phi (Equation 2): category-balanced patches of image, labels and, from stage 1, S~ and I~ at the same place.
 
+    A class is drawn among those that the cases show, then a case that shows it, then a patch that holds it.
     ``image`` (1, Z, h, w), ``labels`` (Z, h, w), ``coarse`` (C1, Z, h, w), ``features`` (2 C3, Z, h/4, w/4).
     """
 
@@ -150,13 +156,15 @@ class PatchSamples(Dataset[Batch]):
         self, cases: Sequence[StoredCase], coarse: Sequence[Coarse], size: tuple[int, int, int], seed: int
     ) -> None:
         self.cases, self.coarse, self.size, self.seed = cases, coarse, size, seed
+        self.showing = cases_by_class(cases)
 
     def __getitem__(self, index: int) -> Batch:
         rng = np.random.default_rng([self.seed, index])
-        number = int(rng.integers(len(self.cases)))
+        label = int(rng.choice(list(self.showing)))
+        number = int(rng.choice(self.showing[label]))
         case = self.cases[number]
         assert case.labels is not None
-        start = balanced_start(case, self.size, rng)
+        start = balanced_start(case, label, self.size, rng)
         image, labels = (crop(array, start, self.size) for array in (case.image, case.labels))
         coarse, features = self.coarse[number].crop(start, self.size)
         batch = {"image": image[None], "labels": labels.long(), "coarse": coarse, "features": features}
@@ -183,13 +191,14 @@ class WholeSamples(Dataset[Batch]):
         return augment_volume({"image": image[None], "labels": labels}, rng)
 
 
-def balanced_start(case: StoredCase, size: tuple[int, int, int], rng: np.random.Generator) -> tuple[int, int, int]:
-    """Where a category-balanced patch begins: a class at random among those present, then a patch that holds it.
+def balanced_start(
+    case: StoredCase, label: int, size: tuple[int, int, int], rng: np.random.Generator
+) -> tuple[int, int, int]:
+    """Where a patch begins that holds a random voxel of a class.
 
     In plane it begins at multiples of 8, so that the crop of I~, at 1/8 of full resolution, is exact.
     """
-    label = rng.choice(sorted(case.structures))
-    voxels = case.voxels(int(label))
+    voxels = case.voxels(label)
     voxel = voxels[rng.integers(len(voxels))]
     grid = (1, FEATURE_STRIDE, FEATURE_STRIDE)
     starts = []

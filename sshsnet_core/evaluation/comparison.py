@@ -31,6 +31,8 @@ def write_comparison(folder: Path, comparison: pd.DataFrame, caption: str) -> No
     """Write ``cps.csv`` (tidy: row, seed, structure, mean) and ``cps.md`` with its caption."""
     folder.mkdir(parents=True, exist_ok=True)
     text = comparison.to_markdown(index=False, floatfmt=".2f")
-    write_text(folder / "cps.md", f"# CPS at equal steps and at equal time\n\n{caption}\n\n{text}\n")
+    title = "# CPS at equal steps and at equal time"
+    missing = "A row or seed that is missing has not been run yet: `make cps` runs them all."
+    write_text(folder / "cps.md", f"{title}\n\n{caption} {missing}\n\n{text}\n")
     tidy = comparison.melt(["row", "seed"], var_name="structure", value_name="mean")
     write_text(folder / "cps.csv", tidy.to_csv(index=False, float_format="%.4f"))

@@ -190,7 +190,7 @@ def marked(draw: st.DrawFn) -> tuple[Marked, tuple[int, int, int]]:
 @given(marked(), st.integers(0, 2**31))
 def test_a_balanced_patch_holds_its_voxel(case_and_size: tuple[Marked, tuple[int, int, int]], seed: int) -> None:
     case, size = case_and_size
-    start = balanced_start(case, size, np.random.default_rng(seed))  # type: ignore[arg-type]
+    start = balanced_start(case, 7, size, np.random.default_rng(seed))  # type: ignore[arg-type]
     padded = pad_volume(case.image, size).shape
     for s, n, length, voxel in zip(start, size, padded, case.marks[7], strict=True):
         assert s <= voxel < s + n
@@ -198,20 +198,21 @@ def test_a_balanced_patch_holds_its_voxel(case_and_size: tuple[Marked, tuple[int
     assert start[1] % 8 == start[2] % 8 == 0
 
 
-def test_every_class_is_drawn_equally_often() -> None:
-    case = Marked(np.empty((4, 64, 64)), {1: (0, 0, 0), 9: (3, 63, 63), 18: (2, 5, 60)})
-    rng = np.random.default_rng(0)
-    for _ in range(600):
-        balanced_start(case, (2, 16, 16), rng)  # type: ignore[arg-type]
-    counts = Counter(case.asked)
-    assert counts.keys() == {1, 9, 18}
-    assert all(150 < count < 250 for count in counts.values())
+def test_patches_are_category_balanced_over_the_cases(make_case: MakeCase) -> None:
+    """A class that one case in five shows is asked for in every second patch, where it is one of two."""
+    common, rare = np.ones((3, 16, 16)), np.ones((3, 16, 16))
+    rare[1, 4:8] = 10
+    cases = [make_case(f"case{i}", common, common) for i in range(4)] + [make_case("rare", rare, rare)]
+    maps = Coarse(np.zeros((2, 3, 8, 8), np.float16), np.zeros((2, 3, 2, 2), np.float16))
+    samples = PatchSamples(cases, [maps] * 5, (3, 16, 16), 0)
+    share = np.mean([bool((samples[index]["labels"] == 10).any()) for index in range(200)])
+    assert 0.4 < share < 0.75
 
 
 def test_every_patch_around_a_voxel_is_drawn() -> None:
     case = Marked(np.empty((6, 64, 60)), {3: (3, 20, 30)})
     rng = np.random.default_rng(0)
-    starts = {balanced_start(case, (2, 24, 32), rng) for _ in range(500)}  # type: ignore[arg-type]
+    starts = {balanced_start(case, 3, (2, 24, 32), rng) for _ in range(500)}  # type: ignore[arg-type]
     assert starts == {(z, h, w) for z in (2, 3) for h in (0, 8, 16) for w in (0, 8, 16, 24)}
 
 

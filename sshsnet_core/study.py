@@ -53,7 +53,8 @@ class Study:
         """
         settings = load_settings(os.environ.get("SSHSNET_PROFILE", profile))
         runs = Path(os.environ.get("SSHSNET_RUNS", REPOSITORY / "runs"))
-        return cls(settings, runs / settings.name, effort, seed)
+        # A notebook says 1 where the command line says 1.0; both mean the same trainings.
+        return cls(settings, runs / settings.name, float(effort), seed)
 
     # --- data -------------------------------------------------------------------------------------------------------
 

@@ -1,9 +1,11 @@
 # The study in a few words: `make study` runs it, `make test` tests it; each sets up .venv by itself.
 
-# What `make study` runs: a profile of sshsnet_core/profiles/, how many folds, and a factor on the training steps.
+# What `make study` runs: a profile of sshsnet_core/profiles/, how many folds, a factor on the training steps, and all
+# rows or one, such as ROW=cotr.
 PROFILE = mini
 FOLDS = 1
 EFFORT = 1
+ROW = all
 
 # The Python that .venv is made with, 3.11 to 3.14.
 BASE_PYTHON = python3
@@ -15,17 +17,20 @@ INSTALL = $(PIP) install -qq --no-deps
 # The tools that commands call by name (papermill, snakemake) are those of .venv.
 IN_VENV = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: help study cps test lint lab hooks lock clean
+.PHONY: help study cps released test lint lab hooks lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
-	@echo "Variables: PROFILE=$(PROFILE) FOLDS=$(FOLDS) EFFORT=$(EFFORT) BASE_PYTHON=$(BASE_PYTHON)"
+	@echo "Variables: PROFILE=$(PROFILE) FOLDS=$(FOLDS) EFFORT=$(EFFORT) ROW=$(ROW) BASE_PYTHON=$(BASE_PYTHON)"
 
-study: $(VENV)/.installed ## run the study: preprocess, train, evaluate, draw tables and figures
-	$(IN_VENV) $(PYTHON) -m sshsnet_core study --profile $(PROFILE) --folds $(FOLDS) --effort $(EFFORT)
+study: $(VENV)/.installed ## run the study: preprocess, train all rows, evaluate, draw Tables 1 and 2 and the figures
+	$(IN_VENV) $(PYTHON) -m sshsnet_core study $(ROW) --profile $(PROFILE) --folds $(FOLDS) --effort $(EFFORT)
 
 cps: $(VENV)/.installed ## study cross pseudo supervision alone, at equal steps and at equal time
 	$(IN_VENV) $(PYTHON) -m sshsnet_core study cps --profile $(PROFILE) --folds $(FOLDS) --effort $(EFFORT)
+
+released: $(VENV)/.installed ## train the baselines as their authors released them, beside our reading of them
+	$(IN_VENV) $(PYTHON) -m sshsnet_core study released --profile $(PROFILE) --effort $(EFFORT)
 
 test: $(VENV)/.installed ## run the tests, then every notebook in the smoke profile
 	$(IN_VENV) SSHSNET_PROFILE=smoke $(PYTHON) -m pytest

@@ -9,6 +9,13 @@ from sshsnet_core.anatomy import COLUMN
 from sshsnet_core.errors import StudyError
 from sshsnet_core.settings import SettingsError, load_settings
 
+#: What `study` runs besides a single row.
+GRIDS = {
+    "all": "Tables 1 and 2",
+    "cps": "CPS at equal steps and at equal time",
+    "released": "the baselines as their authors released them",
+}
+
 
 def _phantom(arguments: argparse.Namespace) -> None:
     from sshsnet_core.data.cohorts.phantom import write_phantom_cohort
@@ -19,22 +26,27 @@ def _phantom(arguments: argparse.Namespace) -> None:
 
 def _study(arguments: argparse.Namespace) -> None:
     from sshsnet_core.evaluation.tables import table_text
+    from sshsnet_core.methods.rows import method_by_key
     from sshsnet_core.study import REPOSITORY, Study
 
     study = Study.open(arguments.profile, arguments.effort)
     if not 1 <= arguments.folds <= study.settings.cohort.folds:
         raise SettingsError(f"FOLDS must be 1 to {study.settings.cohort.folds}, not {arguments.folds}.")
+    targets = [arguments.target]
+    if arguments.target not in GRIDS:
+        row = method_by_key(arguments.target)
+        targets = [f"{row.key}_fold{fold}_seed{study.seed}".replace("-", "_") for fold in range(arguments.folds)]
     config = [f"{name}={getattr(arguments, name):g}" for name in ("folds", "effort")]
-    command = [sys.executable, "-m", "snakemake", "-s", str(REPOSITORY / "notebooks" / "Snakefile"), arguments.target]
+    command = [sys.executable, "-m", "snakemake", "-s", str(REPOSITORY / "notebooks" / "Snakefile"), *targets]
     command += ["--cores", "all", "--scheduler", "greedy", "--quiet", "rules", "--rerun-incomplete", "--nolock"]
     command += ["--rerun-triggers", "input", "--directory", str(REPOSITORY)]
     command += ["--config", f"profile={arguments.profile}", *config]
     subprocess.run(command, check=True)
-    if arguments.target == "all":
-        print(f"\n{table_text(1, study.results())}\n")
+    if arguments.target in ("cps", "released"):
+        print(f"\n{(study.figures / f'{arguments.target}.md').read_text(encoding='utf-8')}\n")
     else:
-        print(f"\n{(study.figures / 'cps.md').read_text(encoding='utf-8')}\n")
-    print(f"Tables and pictures: {study.figures}\nExecuted notebooks: {study.work / 'executed'}")
+        print(*(f"\nTable {number}\n\n{table_text(number, study.results())}" for number in (1, 2)), sep="\n")
+    print(f"\nTables and pictures: {study.figures}\nExecuted notebooks: {study.work / 'executed'}")
 
 
 def _predict(arguments: argparse.Namespace) -> None:
@@ -44,7 +56,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     from sshsnet_core.study import Study
 
     image = read_image(arguments.image)
-    segmenter = Study.open(arguments.profile, arguments.effort).segmenter(arguments.method, arguments.fold)
+    segmenter = Study.open(arguments.profile, arguments.effort).segmenter(arguments.method, arguments.folds)
     labels = segmenter.segment(image)
     arguments.output.mkdir(parents=True, exist_ok=True)
     output = arguments.output / f"{stem(arguments.image)}_labels.nii.gz"
@@ -65,17 +77,18 @@ def _parser() -> argparse.ArgumentParser:
     phantom.add_argument("--workers", type=int, default=1, help="cases made at once (default 1)")
     phantom.set_defaults(run=_phantom)
 
-    study = commands.add_parser("study", help="run the grid of Table 1 (what `make study` calls)")
-    targets = "all (default): Table 1; cps: CPS at equal steps and at equal time"
-    study.add_argument("target", nargs="?", default="all", choices=("all", "cps"), help=targets)
+    study = commands.add_parser("study", help="run the grid of Tables 1 and 2 (what `make study` calls)")
+    grids = "; ".join(f"{name}: {what}" for name, what in GRIDS.items())
+    study.add_argument("target", nargs="?", default="all", help=f"{grids}; or one row, such as cotr (default all)")
     study.add_argument("--folds", type=int, default=1, help="how many of the folds to run (default 1)")
     study.set_defaults(run=_study)
 
     predict = commands.add_parser("predict", help="segment a volume with the study's trained networks")
     predict.add_argument("image", type=Path, help="a NIfTI or MetaImage volume")
     predict.add_argument("-o", "--output", type=Path, required=True, help="the folder for the label map")
-    predict.add_argument("--method", default="sshsnet", help="the row of Table 1 (default sshsnet)")
-    predict.add_argument("--fold", type=int, default=0, help="the fold whose networks are used (default 0)")
+    predict.add_argument("--method", default="sshsnet", help="the row of Table 1 or 2 (default sshsnet)")
+    folds = "the folds whose networks are used, together where there are several (default 0)"
+    predict.add_argument("--folds", type=int, nargs="+", default=[0], help=folds)
     predict.set_defaults(run=_predict)
 
     for command in (phantom, study, predict):

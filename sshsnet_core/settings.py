@@ -67,6 +67,43 @@ class Network3DSettings(_Frozen):
     ctam: Literal["residual", "printed"] = "residual"
 
 
+class CoTrSettings(_Frozen):
+    """CoTr (Xie et al. 2021), a row of Table 2; the defaults are the published network.
+
+    ``channels`` are those after the stem, the first and the second stage; the third stage and the transformer have the
+    last of them, a multiple of 3 and of ``heads``. ``layers`` to ``dropout`` are the transformer's.
+    """
+
+    channels: tuple[Positive, Positive, Positive] = (64, 192, 384)
+    stage_blocks: tuple[Positive, Positive, Positive] = (3, 3, 2)
+    layers: Positive = 6
+    heads: Positive = 6
+    points: Positive = 4
+    feed_forward: Positive = 1536
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+
+
+class NNUNetSettings(_Frozen):
+    """2D and 3D nnU-Net (Isensee et al. 2021) and CoTr's training, rows of Table 2: what is pinned of nnU-Net's plans.
+
+    Everything else is nnU-Net's own choice. The defaults are the paper's patches and nnU-Net's own sizes.
+    """
+
+    #: (rows, columns), and (slices, rows, columns).
+    patch_2d: tuple[Positive, Positive] = (896, 512)
+    patch_3d: tuple[Positive, Positive, Positive] = (8, 640, 320)
+    #: Channels of the first stage; they double from stage to stage up to the most.
+    features: Positive = 32
+    most_features_2d: Positive = 512
+    most_features_3d: Positive = 320
+    #: None: what the planner finds.
+    batch_2d: Positive | None = None
+    batch_3d: Positive | None = None
+    epochs: Positive = 1000
+    steps_per_epoch: Positive = 250
+    validation_steps: Positive = 50
+
+
 class TrainingSettings(_Frozen):
     """Section 4.3: one schedule. ``steps_per_epoch`` is what the study's effort multiplies."""
 
@@ -80,6 +117,33 @@ class TrainingSettings(_Frozen):
     milestones: tuple[int, ...] = ()
     gradient_clip: Annotated[float, Field(gt=0)] = 12.0
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
+
+
+class SpineParseNetSettings(_Frozen):
+    """SpineParseNet (Pang et al. 2021), a row of Table 2; the defaults are the published sizes and schedules.
+
+    The steps are those in which about 138 training cases, or their slices, are seen once an epoch. ``parts`` is ours:
+    into how many the training cases are divided, so that coarse networks score cases that they have not seen.
+    """
+
+    #: (rows, columns) to which whole slices are resized, for the coarse network and for the fine one.
+    coarse_size: tuple[Positive, Positive] = (256, 128)
+    fine_size: tuple[Positive, Positive] = (512, 256)
+    #: Volumes of fewer slices are padded to so many.
+    slices: Positive = 18
+    #: Factor on all channels of the coarse network; the fine network's channels, from full resolution down.
+    width: Annotated[float, Field(gt=0)] = 1.0
+    unet_channels: tuple[Positive, ...] = (32, 64, 128, 256, 512)
+    parts: Annotated[int, Field(ge=2)] = 5
+    train_coarse: TrainingSettings = TrainingSettings(
+        epochs=100, steps_per_epoch=69, batch_size=2, weight_decay=1e-4, milestones=(33, 67)
+    )
+    train_graph: TrainingSettings = TrainingSettings(
+        epochs=50, steps_per_epoch=69, batch_size=2, weight_decay=1e-4, milestones=(17, 33)
+    )
+    train_fine: TrainingSettings = TrainingSettings(
+        epochs=100, steps_per_epoch=210, batch_size=8, learning_rate=1e-4, weight_decay=1e-4, milestones=(33, 66)
+    )
 
 
 class CPSSettings(_Frozen):
@@ -100,6 +164,9 @@ class Settings(_Frozen):
     preprocessing: PreprocessingSettings = PreprocessingSettings()
     network_2d: Network2DSettings = Network2DSettings()
     network_3d: Network3DSettings = Network3DSettings()
+    nnunet: NNUNetSettings = NNUNetSettings()
+    cotr: CoTrSettings = CoTrSettings()
+    spineparsenet: SpineParseNetSettings = SpineParseNetSettings()
     cps: CPSSettings = CPSSettings()
     #: Size (h, w) of stage 1's input after downsampling once.
     slice_size: tuple[int, int] = (440, 224)

@@ -12,22 +12,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sshsnet_core.data.coarse import Coarse
 from sshsnet_core.data.cohorts.base import Case, Cohort, CohortError
 from sshsnet_core.data.cohorts.folder import read_folder
 from sshsnet_core.data.cohorts.folds import Fold, make_folds, read_folds, write_folds
 from sshsnet_core.data.cohorts.mrspineseg import read_mrspineseg
 from sshsnet_core.data.cohorts.phantom import write_phantom_cohort
 from sshsnet_core.data.preprocessing import Preprocessing
-from sshsnet_core.data.sampling import PatchSamples, pad_volume
+from sshsnet_core.data.sampling import PatchSamples
 from sshsnet_core.data.store import Store, StoredCase, build_store
 from sshsnet_core.data.volumes import read_image, read_labels, write_labels
 from sshsnet_core.evaluation.metrics import score_case
-from sshsnet_core.evaluation.results import provenance, read_results, write_results
-from sshsnet_core.learning.training import Training
-from sshsnet_core.methods import stage1, stage2
-from sshsnet_core.methods.rows import Method, Stage1, method_by_key
-from sshsnet_core.methods.segmenter import Segmenter, device
+from sshsnet_core.evaluation.results import provenance, read_results, write_results, write_text
+from sshsnet_core.methods.rows import method_by_key
+from sshsnet_core.methods.segmenter import Segmenter
+from sshsnet_core.methods.sshsnet import SSHSNet
+from sshsnet_core.methods.system import Job, Stage, device
 from sshsnet_core.pictures.overlay import View
 from sshsnet_core.progress import Progress
 from sshsnet_core.settings import Settings, load_settings
@@ -93,26 +92,20 @@ class Study:
             write_folds(path, make_folds(structures, self.settings.cohort.folds, self.settings.cohort.seed, subjects))
         return read_folds(path, set(self.store.labelled))
 
-    def pool(self, fold: int) -> list[StoredCase]:
+    def pool(self, name: str, fold: int) -> list[StoredCase]:
         """The unlabelled images of CPS. Their masks, where a phantom has one, are never read in training."""
-        cps = self.settings.cps
         names: Sequence[str]
-        if cps.pool == "held-out":
+        if name == "held-out":
             names = self.folds[fold].validation
-        elif cps.pool == "test":
+        elif name == "test":
             names = self.store.unlabelled
         else:
-            store = build_store(read_folder(Path(cps.pool_folder or "")), self.preprocessing, self.runs / "pool")
+            folder = self.settings.cps.pool_folder
+            store = build_store(read_folder(Path(folder or "")), self.preprocessing, self.runs / "pool")
             return [store.case(name) for name in store.names]
         if not names:
             raise CohortError(f"CPS needs unlabelled images and {self.cohort.name} has none: add some or set cps.pool.")
         return [self.store.case(name) for name in names]
-
-    def names(self, fold: int, split: str) -> Sequence[str]:
-        """The cases of a split that can be scored: the held-out fold, or the test images that have a mask."""
-        if split == "validation":
-            return self.folds[fold].validation
-        return [case.name for case in self.cohort.unlabelled if case.labels is not None]
 
     # --- training ---------------------------------------------------------------------------------------------------
 
@@ -129,111 +122,107 @@ class Study:
             "slice_size": self.settings.slice_size,
         }
 
-    def stage1_training(self, stage: Stage1, fold: int) -> Training:
-        """Where and how a stage 1 is trained; rows that share it find it finished."""
-        folder = self.work / stage.key / f"fold{fold}"
-        return stage1.training_of(stage, self.settings, folder, self._identity(fold), self.seed, self.effort)
-
-    def stage2_training(self, method: Method, fold: int) -> Training:
-        """Where and how a row's stage 2 is trained."""
-        folder = self.work / method.key / f"fold{fold}"
-        return stage2.training_of(method, self.settings, folder, self._identity(fold), self.seed, self.effort)
-
-    def trainings(self, method: Method, fold: int) -> dict[str, Training]:
-        """A row's trainings by stage."""
-        stages = {}
-        if method.stage1 is not None:
-            stages["stage 1"] = self.stage1_training(method.stage1, fold)
-        if method.stage2 is not None:
-            stages["stage 2"] = self.stage2_training(method, fold)
-        return stages
+    def job(self, key: str, fold: int) -> Job:
+        """What a row's system is told of this study to train on a fold, or to be found trained."""
+        held_out = self.folds[fold]
+        return Job(
+            key=key,
+            settings=self.settings,
+            labelled=[self.store.case(name) for name in held_out.training],
+            watched=[self.store.case(name) for name in held_out.validation],
+            pool=lambda name: self.pool(name, fold),
+            identity=self._identity(fold),
+            seed=self.seed,
+            effort=self.effort,
+            root=self.work,
+            part=f"fold{fold}",
+            shared=self.runs,
+        )
 
     def train(self, key: str, fold: int) -> dict[str, pd.DataFrame]:
-        """Train a row: its stage 1 unless another row has, then its stage 2. The histories by stage."""
-        method = method_by_key(key)
-        labelled = [self.store.case(name) for name in self.folds[fold].training]
-        histories = {}
-        if method.stage1 is not None:
-            training = self.stage1_training(method.stage1, fold)
-            pool = self.pool(fold) if method.stage1.cps else []
-            histories["stage 1"] = stage1.train_stage1(method.stage1, self.settings, training, labelled, pool)
-        if method.stage2 is not None:
-            coarse = [] if method.stage1 is None else self._coarse_maps(method.stage1, fold, labelled)
-            training = self.stage2_training(method, fold)
-            histories["stage 2"] = stage2.train_stage2(method, self.settings, training, labelled, coarse)
-        return histories
+        """Train a row on a fold, or go on, or find it finished. The histories by stage."""
+        return method_by_key(key).system.train(self.job(key, fold))
+
+    def histories(self, key: str, fold: int) -> dict[str, pd.DataFrame]:
+        """The training histories of a row that exist, by stage."""
+        paths = {name: stage.folder / "history.csv" for name, stage in self._stages(key, fold).items()}
+        return {name: pd.read_csv(path) for name, path in paths.items() if path.exists()}
+
+    def _stages(self, key: str, fold: int) -> dict[str, Stage]:
+        return method_by_key(key).system.stages(self.job(key, fold))
 
     def patches(self, key: str, fold: int) -> PatchSamples:
         """The category-balanced patches that a row's stage 2 learns from (Equation 2); its stage 1 must be trained."""
-        method = method_by_key(key)
-        assert method.stage1 is not None
-        labelled = [self.store.case(name) for name in self.folds[fold].training]
-        coarse = self._coarse_maps(method.stage1, fold, labelled)
-        return PatchSamples(labelled, coarse, self.settings.patch, self.seed)
-
-    def _coarse_maps(self, stage: Stage1, fold: int, cases: Sequence[StoredCase]) -> list[Coarse]:
-        """Stage 1's output for the training cases, computed once and kept on disk: stage 1 is frozen in stage 2."""
-        training = self.stage1_training(stage, fold)
-        folder = training.folder / f"coarse-{training.fingerprint}"
-        missing = [case for case in cases if not (folder / case.name / "features.npy").exists()]
-        if missing:
-            branches = stage1.load_branches(stage, self.settings, training)
-            with Progress(f"coarse maps of {stage.key}", total=len(missing), unit="case") as progress:
-                for case in missing:
-                    volume = pad_volume(case.image, self.settings.patch)
-                    stage1.apply_stage1(branches, volume, device()).save(folder / case.name)
-                    progress.advance(case.name)
-        return [Coarse.open(folder / case.name) for case in cases]
+        system = method_by_key(key).system
+        assert isinstance(system, SSHSNet)
+        return system.patches(self.job(key, fold))
 
     # --- use --------------------------------------------------------------------------------------------------------
 
-    def segmenter(self, key: str, fold: int) -> Segmenter:
-        """A trained row, ready to segment volumes. ``TrainingError`` where it has not been trained."""
-        method = method_by_key(key)
-        branches, network = [], None
-        if method.stage1 is not None:
-            branches = stage1.load_branches(method.stage1, self.settings, self.stage1_training(method.stage1, fold))
-        if method.stage2 is not None:
-            network = stage2.load_network(method, self.settings, self.stage2_training(method, fold))
-        return Segmenter(self.settings, self.preprocessing, method, branches, network)
+    def segmenter(self, key: str, folds: Sequence[int]) -> Segmenter:
+        """A row trained on these folds, ready to segment volumes. ``TrainingError`` where it has not been trained."""
+        system = method_by_key(key).system
+        return Segmenter(self.preprocessing, [system.load(self.job(key, fold)) for fold in folds])
 
-    def score(self, key: str, fold: int, split: str = "validation") -> Path:
+    def score(self, key: str, fold: int) -> Path:
         """Segment and score a row's held-out cases in native space (section 4.4); the path of its results file.
 
         A results file of these very trainings is kept; one of other trainings is measured anew.
         """
-        path = self.work / "results" / f"{key}-fold{fold}-{split}.csv"
-        method = method_by_key(key)
-        fingerprints = {stage: training.fingerprint for stage, training in self.trainings(method, fold).items()}
-        if path.exists() and json.loads(path.with_suffix(".json").read_text()).get("trainings") == fingerprints:
+        cases = {case.name: case for case in self.cohort.labelled}
+        return self._score(key, [fold], "validation", [cases[name] for name in self.folds[fold].validation])
+
+    def score_test(self, key: str, folds: Sequence[int]) -> Path:
+        """Segment every test image with these folds' networks together (section 4.4) and score those with a mask.
+
+        The label maps lie in ``predictions/<row>/test``, under the names of the challenge's masks: where the truth is
+        hidden, they are what is handed in. Returns the path of the sidecar, which is there with or without scores.
+        """
+        return self._score(key, folds, "test", self.cohort.unlabelled).with_suffix(".json")
+
+    def _score(self, key: str, folds: Sequence[int], split: str, cases: Sequence[Case]) -> Path:
+        which = "+".join(map(str, folds))
+        name = f"{key}-fold{which}-validation" if split == "validation" else f"{key}-test"
+        path = self.work / "results" / f"{name}.csv"
+        about = {"fold": which, "split": split, "pool": self.pool_name(key), "trainings": self._fingerprints(key, folds)}
+        if _says(path.with_suffix(".json"), about):
             return path
-        segmenter = self.segmenter(key, fold)
-        cases = {case.name: case for case in self.cohort.cases}
+        segmenter = self.segmenter(key, folds)
+        title = method_by_key(key).title
         rows: list[dict[str, Any]] = []
         started = perf_counter()
-        names = self.names(fold, split)
-        with Progress(f"{method.title}, fold {fold}, {split}", total=len(names), unit="case") as progress:
-            for name in names:
-                prediction = segmenter.segment_stored(self.store.case(name))
-                scores = self._score_case(cases[name], prediction, self.prediction_path(key, fold, name))
-                about = {"method": method.title, "fold": fold, "split": split, "case": name}
-                rows += [{**about, **score} for score in scores]
-                progress.advance(name)
-        write_results(path, rows, self._provenance(method, fold, split, perf_counter() - started))
+        with Progress(f"{title}, fold {which}, {split}", total=len(cases), unit="case") as progress:
+            for case in cases:
+                prediction = segmenter.segment_stored(self.store.case(case.name))
+                scores = self._score_case(case, prediction, self.prediction_path(key, which, case.name))
+                rows += [{"method": title, "fold": which, "split": split, "case": case.name, **s} for s in scores]
+                progress.advance(case.name)
+        sidecar = {**self._provenance(key, folds, perf_counter() - started), **about}
+        if rows:
+            write_results(path, rows, sidecar)
+        else:
+            # Nothing has a mask: the label maps are all there is, and the sidecar says that they are there.
+            write_text(path.with_suffix(".json"), json.dumps(sidecar, indent=2) + "\n")
         return path
 
+    def _fingerprints(self, key: str, folds: Sequence[int]) -> dict[str, str]:
+        return {
+            f"fold {fold}, {name}": stage.fingerprint for fold in folds for name, stage in self._stages(key, fold).items()
+        }
+
     def _score_case(self, case: Case, prediction: np.ndarray, path: Path) -> list[Any]:
-        """Write the prediction (Z, H, W, native) beside the others and score it against the case's mask."""
-        assert case.labels is not None
-        truth = read_labels(case.labels)
+        """Write the prediction (Z, H, W, native) beside the others; score it against the case's mask, if it has one."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_labels(path, prediction, truth.geometry)
+        write_labels(path, prediction, self.store.case(case.name).geometry)
+        if case.labels is None:
+            return []
+        truth = read_labels(case.labels)
         return score_case(prediction, truth.array, truth.geometry.spacing)
 
-    def _provenance(self, method: Method, fold: int, split: str, seconds: float) -> dict[str, Any]:
-        histories = self.histories(method.key, fold)
-        durations = {f"training {stage}": float(h["seconds"].sum()) for stage, h in histories.items()}
-        about = provenance(
+    def _provenance(self, key: str, folds: Sequence[int], seconds: float) -> dict[str, Any]:
+        histories = {f"fold {fold}, {n}": h for fold in folds for n, h in self.histories(key, fold).items()}
+        durations = {f"training, {name}": float(history["seconds"].sum()) for name, history in histories.items()}
+        return provenance(
             self.settings,
             cohort=self.cohort.name,
             fingerprint=self.cohort.fingerprint(),
@@ -242,41 +231,44 @@ class Study:
             device=str(device()),
             durations_s={**durations, "segmentation and scoring": seconds},
         )
-        trainings = {stage: training.fingerprint for stage, training in self.trainings(method, fold).items()}
-        return {**about, "fold": fold, "split": split, "pool": self.pool_name(method), "trainings": trainings}
 
-    def pool_name(self, method: Method) -> str:
-        """Which images, without their labels, the row's CPS has seen."""
-        return self.settings.cps.pool if method.stage1 is not None and method.stage1.cps else "none"
+    def pool_name(self, key: str) -> str:
+        """Which images, without their labels, the row's training has seen."""
+        return method_by_key(key).system.pool(self.settings)
 
-    def prediction_path(self, key: str, fold: int, case: str) -> Path:
+    def prediction_path(self, key: str, fold: str, case: str) -> Path:
         """Where a row's label map of a case lies, in the case's native space."""
+        if case in self.store.unlabelled:
+            # As MRSpineSeg names its masks: Case1 and mask_case1.
+            return self.work / "predictions" / key / "test" / f"mask_{case[:1].lower()}{case[1:]}.nii.gz"
         return self.work / "predictions" / key / f"fold{fold}" / f"{case}.nii.gz"
-
-    def histories(self, key: str, fold: int) -> dict[str, pd.DataFrame]:
-        """The training histories of a row that exist, by stage."""
-        trainings = self.trainings(method_by_key(key), fold)
-        paths = {stage: training.folder / "history.csv" for stage, training in trainings.items()}
-        return {stage: pd.read_csv(path) for stage, path in paths.items() if path.exists()}
 
     def results(self) -> pd.DataFrame:
         """All results of this effort and seed, tidy."""
         return read_results(self.work / "results")
 
     def view(self, name: str, keys: Sequence[str], fold: int) -> View:
-        """A case to look at, in native space: its truth, where it has one, and the predictions of rows that exist."""
+        """A case to look at, in native space: its truth, where it has one, and the predictions of rows that exist.
+
+        A held-out case was segmented by the networks of its ``fold``; a test image by those of all folds together.
+        """
         case = {case.name: case for case in self.cohort.cases}[name]
         image = read_image(case.image)
         labels = {} if case.labels is None else {"truth": read_labels(case.labels, image.geometry).array}
         for key in keys:
-            path = self.prediction_path(key, fold, name)
+            path = self.prediction_path(key, str(fold), name)
             if path.exists():
                 labels[method_by_key(key).title] = read_labels(path, image.geometry).array
         return View(image.array, image.geometry.spacing, labels)
 
-    def spread(self, key: str, fold: int, count: int = 3) -> list[str]:
-        """Held-out cases from a row's worst to its best mean DSC, evenly spread: pictures that do not flatter."""
-        scores = self.results().query("metric == 'dsc' and split == 'validation' and fold == @fold")
+    def spread(self, key: str, split: str, fold: int, count: int = 3) -> list[str]:
+        """Scored cases from a row's worst to its best mean DSC, evenly spread: pictures that do not flatter.
+
+        Those that ``fold`` held out, or (``split`` is ``test``) the test images, which all folds segment together.
+        """
+        scores = self.results().query("metric == 'dsc' and split == @split")
+        if split == "validation":
+            scores = scores[scores["fold"] == str(fold)]
         means = scores[scores["method"] == method_by_key(key).title].groupby("case")["value"].mean().sort_values()
         return [str(means.index[i]) for i in np.linspace(0, len(means) - 1, count).round().astype(int)]
 
@@ -284,3 +276,8 @@ class Study:
     def figures(self) -> Path:
         """Where this study's tables and figures go: ``figures/<profile>/``."""
         return Path(os.environ.get("SSHSNET_FIGURES", REPOSITORY / "figures")) / self.settings.name
+
+
+def _says(sidecar: Path, about: dict[str, Any]) -> bool:
+    """Whether a results file's sidecar is there and says all of this of it."""
+    return sidecar.exists() and about.items() <= json.loads(sidecar.read_text(encoding="utf-8")).items()

@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "notebooks": GROUND,
     # A network comes to the study through its method.
     "study": GROUND | {"data", "learning", "methods", "evaluation", "pictures"},
-    "__main__": GROUND | {"data", "evaluation", "pictures", "study"},
+    "__main__": GROUND | {"data", "evaluation", "methods.rows", "pictures", "study"},
 }
 #: Libraries that read volumes: only data may know of them.
 FILE_FORMATS = {"nibabel", "SimpleITK"}

@@ -16,10 +16,10 @@ from sshsnet_core.data.coarse import Coarse
 from sshsnet_core.learning import inference
 from sshsnet_core.learning.inference import (
     coarse_map,
-    labels_from_coarse,
     overlap_on_grid,
     segment_whole,
     segment_windows,
+    upsampled_coarse,
 )
 from sshsnet_core.networks.deeplab2d import Output2D
 
@@ -60,14 +60,14 @@ def test_coarse_map(count: int, depth: int) -> None:
         np.testing.assert_allclose(coarse.features[:, z], features.detach(), atol=2e-3, rtol=1e-3)
 
 
-def test_labels_of_the_rows_without_stage_2() -> None:
+def test_probabilities_of_the_rows_without_stage_2() -> None:
     rng = np.random.default_rng(0)
     coarse = Coarse(rng.random((CLASSES, 4, 12, 8)).astype(np.float16), rng.random((6, 4, 3, 2)).astype(np.float16))
-    labels = labels_from_coarse(coarse, (3, 21, 14))
+    probabilities = upsampled_coarse(coarse)
     scores = torch.from_numpy(coarse.scores.astype(np.float32))
     doubled = interpolate(scores, scale_factor=2, mode="bilinear", align_corners=False)
-    assert (labels.shape, labels.dtype) == ((3, 21, 14), np.uint8)
-    np.testing.assert_array_equal(labels, doubled.argmax(dim=0)[:3, :21, :14].numpy())
+    assert (probabilities.shape, probabilities.dtype) == ((CLASSES, 4, 24, 16), np.float32)
+    np.testing.assert_allclose(probabilities, doubled.numpy(), atol=1e-6)
 
 
 # --- windows ---------------------------------------------------------------------------------------------------------
@@ -130,12 +130,12 @@ class Checks(nn.Module):
 def test_windows_give_what_one_pass_gives(shape: Window, patch: Window, overlap: float, windows: int) -> None:
     volume, coarse = positions(shape)
     network = Checks(patch)
-    labels = segment_windows(network, volume, coarse, patch, overlap, CPU)
-    expected = network.scores(torch.from_numpy(volume)[None, None])[0].argmax(dim=0)
-    assert (labels.shape, labels.dtype) == (shape, np.uint8)
-    np.testing.assert_array_equal(labels, expected.numpy())
+    probabilities = segment_windows(network, volume, coarse, patch, overlap, CPU)
+    expected = network.scores(torch.from_numpy(volume)[None, None])[0].softmax(dim=0)
+    assert (probabilities.shape, probabilities.dtype) == ((CLASSES, *shape), np.float32)
+    np.testing.assert_allclose(probabilities, expected.numpy(), atol=1e-5)
     assert len(network.starts) == windows
-    assert len(np.unique(labels)) > 2
+    assert len(np.unique(probabilities.argmax(axis=0))) > 2
 
 
 def test_where_windows_disagree_their_probabilities_are_averaged() -> None:
@@ -151,7 +151,7 @@ def test_where_windows_disagree_their_probabilities_are_averaged() -> None:
             return scores
 
     volume, coarse = positions((1, 24, 16))
-    labels = segment_windows(Sides(), volume, coarse, (1, 16, 16), 0.5, CPU)
+    labels = segment_windows(Sides(), volume, coarse, (1, 16, 16), 0.5, CPU).argmax(axis=0)
     # In the middle columns; in the corners of a window MONAI's weights are all the same smallest one.
     assert not labels[:, :12, 6:10].any()
     assert labels[:, 12:, 6:10].all()
@@ -205,11 +205,11 @@ class Whole(nn.Module):
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 24, 40), (5, 32, 64), (2, 22, 34)])
 def test_whole_volumes_of_any_size(shape: Window) -> None:
     volume = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    labels = segment_whole(Whole(), volume, CPU)
+    found = segment_whole(Whole(), volume, CPU)
     z, h, w = shape
     halved = torch.from_numpy(volume.reshape(z, h // 2, 2, w // 2, 2).mean(axis=(2, 4)))
     levels = torch.linspace(-1, 1, CLASSES).view(-1, 1, 1, 1)
     probabilities = (-5 * (halved[None] - levels).square()).softmax(dim=0)
     doubled = interpolate(probabilities, scale_factor=2, mode="bilinear", align_corners=False)
-    assert (labels.shape, labels.dtype) == (shape, np.uint8)
-    np.testing.assert_array_equal(labels, doubled.argmax(dim=0).numpy())
+    assert (found.shape, found.dtype) == ((CLASSES, *shape), np.float32)
+    np.testing.assert_allclose(found, doubled.numpy(), atol=1e-6)

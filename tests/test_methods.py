@@ -20,8 +20,22 @@ from sshsnet_core.evaluation import paper
 from sshsnet_core.learning.cps import CrossPseudoSupervision
 from sshsnet_core.learning.training import Training, TrainingError
 from sshsnet_core.methods import stage1, stage2
-from sshsnet_core.methods.rows import CPS, CPS_COMPARISON, METHODS, PRETRAINED, SCRATCH, TABLE_1, Stage1, method_by_key
+from sshsnet_core.methods.rows import (
+    AS_RELEASED,
+    CPS,
+    CPS_COMPARISON,
+    METHODS,
+    PRETRAINED,
+    SCRATCH,
+    TABLE_1,
+    TABLE_2,
+    method_by_key,
+)
 from sshsnet_core.methods.segmenter import Segmenter
+from sshsnet_core.methods.sshsnet import SSHSNet
+from sshsnet_core.methods.stage1 import Stage1
+from sshsnet_core.methods.stage2 import Stage2
+from sshsnet_core.methods.system import Job
 from sshsnet_core.networks.ctam import CTAM, Concatenation
 from sshsnet_core.networks.sshsnet import Plain3D, SSHSNet3D
 from sshsnet_core.settings import Settings, SettingsError, load_settings
@@ -59,15 +73,27 @@ def cases(make_case: MakeCase) -> list[StoredCase]:
 # --- the table -------------------------------------------------------------------------------------------------------
 
 
+def ours() -> dict[str, SSHSNet]:
+    """The rows that are SSHSNet or a variation of it, by key."""
+    return {key: method.system for key, method in METHODS.items() if isinstance(method.system, SSHSNet)}
+
+
 def test_the_rows_are_the_papers_in_its_order() -> None:
     assert [method.title for method in TABLE_1] == list(paper.TABLE_1)
-    assert len(TABLE_1) == 6
+    assert [method.title for method in TABLE_2][:-1] == list(paper.TABLE_2)
+    assert len({method.key for method in (*TABLE_1, *TABLE_2)}) == 11
     assert list(METHODS)[:6] == [method.key for method in TABLE_1]
     assert all(key == method.key for key, method in METHODS.items())
+    assert len({method.title for method in METHODS.values()}) == len(METHODS)
 
 
 def test_the_rows_switches() -> None:
-    switches = {m.title: (m.stage1 and (m.stage1.pretrained, m.stage1.cps), m.stage2) for m in TABLE_1}
+    systems = {method.title: method.system for method in TABLE_1}
+    assert all(isinstance(system, SSHSNet) for system in systems.values())
+    switches = {
+        title: (system.first and (system.first.pretrained, system.first.cps), system.second)  # type: ignore[attr-defined]
+        for title, system in systems.items()
+    }
     assert switches == {
         "SSHSNet-2D-w/o-Pre-CPS": ((False, False), None),
         "SSHSNet-2D-w/o-CPS": ((True, False), None),
@@ -78,13 +104,28 @@ def test_the_rows_switches() -> None:
     }
 
 
+def test_every_switch_is_turned_in_some_row() -> None:
+    """A released row differs from its own in the released behaviour alone."""
+    twins = {released: method_by_key(released.key.removesuffix("-released")) for released in AS_RELEASED}
+    for released, own in twins.items():
+        assert type(released.system) is type(own.system)
+        assert sum(a != b for a, b in zip(vars(released.system).values(), vars(own.system).values(), strict=True)) == 1
+
+
 def test_rows_that_share_a_stage_1_share_its_folder_and_no_others() -> None:
-    stages = {method.stage1 for method in METHODS.values() if method.stage1 is not None}
-    assert len({stage.key for stage in stages}) == len(stages) == 4
-    keys = [method.stage1.key for method in TABLE_1 if method.stage1 is not None and method.stage1.cps]
-    assert keys == ["2d-imagenet-cps"] * 3
+    stages = {system.first for system in ours().values() if system.first is not None}
+    assert len({stage.key for stage in stages}) == len(stages) == 5
+    keys = [system.first.key for key, system in ours().items() if system.first and system.first.cps]
+    assert keys == ["2d-imagenet-cps"] * 3 + ["2d-imagenet-cps-held-out"]
     # A stage 1 and a row with a stage 2 lie side by side in one folder.
-    assert not {stage.key for stage in stages} & {method.key for method in METHODS.values() if method.stage2}
+    assert not {stage.key for stage in stages} & {key for key, system in ours().items() if system.second}
+
+
+def test_which_images_a_row_has_seen_without_their_labels(settings: Settings) -> None:
+    pools = {key: method.system.pool(settings) for key, method in METHODS.items()}
+    assert {key for key, pool in pools.items() if pool == "test"} == {"2d-cps", "wo-ctam", "sshsnet"}
+    assert pools["sshsnet-inductive"] == "held-out"
+    assert set(pools.values()) == {"test", "held-out", "none"}
 
 
 def test_unknown_row() -> None:
@@ -130,7 +171,9 @@ def first_stage(settings: Settings, stage: Stage1 = CPS, **changes: Any) -> Trai
 
 def second_stage(settings: Settings, key: str = "sshsnet", **changes: Any) -> Training:
     values: dict[str, Any] = {"identity": IDENTITY, "seed": 0, "effort": 1.0, **changes}
-    return stage2.training_of(method_by_key(key), settings, Path("here"), **values)
+    system = ours()[key]
+    assert system.second is not None
+    return stage2.training_of(Stage2(system.second, system.first), settings, Path("here"), **values)
 
 
 OTHERS: list[dict[str, Any]] = [
@@ -166,8 +209,8 @@ def test_cases_seed_and_effort_are_part_of_both(settings: Settings, other: dict[
 
 
 def test_every_row_has_an_identity_of_its_own(settings: Settings) -> None:
-    stages = [SCRATCH, PRETRAINED, CPS, replace(PRETRAINED, longer=4.0)]
-    assert len({first_stage(settings, stage).fingerprint for stage in stages}) == 4
+    stages = [SCRATCH, PRETRAINED, CPS, replace(PRETRAINED, longer=4.0), replace(CPS, pool="held-out")]
+    assert len({first_stage(settings, stage).fingerprint for stage in stages}) == 5
     assert len({second_stage(settings, key).fingerprint for key in ("3d", "wo-ctam", "sshsnet")}) == 3
     assert first_stage(settings).fingerprint == first_stage(settings.model_copy()).fingerprint
 
@@ -210,11 +253,13 @@ def test_branches_from_scratch_differ_in_the_encoder_too(settings: Settings) -> 
 
 
 def test_the_3d_networks_of_the_rows(settings: Settings) -> None:
-    networks = {key: stage2.build(method_by_key(key), settings).network for key in ("3d", "wo-ctam", "sshsnet")}
-    assert isinstance(networks["3d"], Plain3D)
-    assert isinstance(networks["sshsnet"], SSHSNet3D)
-    assert isinstance(networks["sshsnet"].fusion, CTAM)
-    assert isinstance(networks["wo-ctam"].fusion, Concatenation)  # type: ignore[union-attr]
+    below = {"whole": None, "concatenation": CPS, "ctam": CPS}
+    stages = (Stage2(kind, stage) for kind, stage in below.items())  # type: ignore[arg-type]
+    networks = {stage.kind: stage2.build(stage, settings).network for stage in stages}
+    assert isinstance(networks["whole"], Plain3D)
+    assert isinstance(networks["ctam"], SSHSNet3D)
+    assert isinstance(networks["ctam"].fusion, CTAM)
+    assert isinstance(networks["concatenation"].fusion, Concatenation)  # type: ignore[union-attr]
 
 
 # --- every row trained and used --------------------------------------------------------------------------------------
@@ -248,27 +293,51 @@ def test_a_stage_1_without_cps_never_reads_the_pool(
     assert list(history) == ["epoch", "loss", "learning_rate", "seconds"]
 
 
+def job(settings: Settings, cases: list[StoredCase], folder: Path, key: str) -> Job:
+    """A row's job on two cases, the second of which is the pool as well."""
+    return Job(key, settings, cases, cases, lambda name: cases[1:], IDENTITY, 0, 1.0, folder, "fold0", folder)
+
+
 def test_every_row_from_training_to_labels(settings: Settings, cases: list[StoredCase], tmp_path: Path) -> None:
-    training, _ = train_first(SCRATCH_CPS, settings, cases, tmp_path / "2d")
-    trained = stage1.load_branches(SCRATCH_CPS, settings, training)
-    maps = [stage1.apply_stage1(trained, pad_volume(case.image, settings.patch), CPU) for case in cases]
-    assert maps[0].scores.shape == (N_CLASSES, 4, 24, 20)
-    assert maps[0].features.shape == (2 * settings.network_2d.decoder_channels, 4, 6, 5)
-    for key in ("2d-cps", "wo-ctam", "sshsnet", "3d"):
-        method = method_by_key(key)
-        alone = method.stage1 is None
-        if not alone:
-            method = replace(method, stage1=SCRATCH_CPS)
-        network = None
-        if method.stage2 is not None:
-            training = stage2.training_of(method, settings, tmp_path / key, IDENTITY, 0, 1.0)
-            assert len(stage2.train_stage2(method, settings, training, cases, [] if alone else maps)) == 2
-            network = stage2.load_network(method, settings, training)
-            assert not network.training
-        branches = [] if alone else trained
-        segmenter = Segmenter(settings, Preprocessing((4.4, 0.7, 0.7)), method, branches, network)
+    for second in (None, "concatenation", "ctam", "whole"):
+        system = SSHSNet(None if second == "whole" else SCRATCH_CPS, second)
+        own = job(settings, cases, tmp_path, f"row-{second}")
+        with pytest.raises(TrainingError, match="has not been trained yet"):
+            system.load(replace(own, seed=7, root=tmp_path / "elsewhere"))
+        histories = system.train(own)
+        assert list(histories) == list(system.stages(own))
+        assert all(len(history) == 2 for history in histories.values())
+        network = system.load(own)
+        segmenter = Segmenter(Preprocessing((4.4, 0.7, 0.7)), [network])
         for shape in [(4, 41, 35), (1, 20, 50)]:  # larger than a patch and odd; smaller than one
-            labels = segmenter.segment_array(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
+            image = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+            probabilities = network(image)
+            assert probabilities.shape == (N_CLASSES, *shape)
+            np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=0.01)
+            labels = segmenter.segment_array(image)
             assert (labels.shape, labels.dtype) == (shape, np.uint8)
-            assert labels.max() < N_CLASSES
+            np.testing.assert_array_equal(labels, probabilities.argmax(axis=0))
         assert segmenter.segment_stored(cases[0]).shape == cases[0].image.shape
+
+
+def test_rows_find_the_stage_1_that_another_has_trained(
+    settings: Settings, cases: list[StoredCase], tmp_path: Path
+) -> None:
+    first = SSHSNet(SCRATCH_CPS, None).stages(job(settings, cases, tmp_path, "one"))["stage 1"]
+    second = SSHSNet(SCRATCH_CPS, "ctam").stages(job(settings, cases, tmp_path, "two"))
+    assert (first.folder, first.fingerprint) == (second["stage 1"].folder, second["stage 1"].fingerprint)
+    assert second["stage 2"].folder == tmp_path / "two" / "fold0"
+
+
+def test_several_folds_networks_vote_with_their_probabilities() -> None:
+    """Section 4.4: two unsure networks against a sure one: the mean decides, not the majority."""
+
+    def says(*probabilities: float) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda image: np.broadcast_to(np.array(probabilities)[:, None, None, None], (3, *image.shape))
+
+    unsure, sure = says(0.0, 0.55, 0.45), says(0.0, 0.1, 0.9)
+    image = np.zeros((1, 2, 2), np.float32)
+    alone = Segmenter(Preprocessing((4.4, 0.7, 0.7)), [unsure])
+    together = Segmenter(Preprocessing((4.4, 0.7, 0.7)), [unsure, unsure, sure])
+    assert (alone.segment_array(image) == 1).all()
+    assert (together.segment_array(image) == 2).all()

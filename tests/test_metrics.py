@@ -9,14 +9,17 @@ from hypothesis.extra.numpy import arrays
 from monai.metrics.utils import get_code_to_measure_table
 
 from sshsnet_core.anatomy import STRUCTURES
-from sshsnet_core.evaluation.metrics import TOLERANCE_MM, score_case
+from sshsnet_core.evaluation.identification import identify
+from sshsnet_core.evaluation.metrics import SEGMENTATION, TOLERANCE_MM, score_case
 
 SPACING = (2.0, 0.7, 0.5)
 label_volumes = arrays(np.uint8, (3, 5, 6), elements=st.sampled_from([0, 0, 0, 1, 2, 13]))
 
 
 def table(prediction, truth, spacing=SPACING):
-    return {(s["structure"], s["metric"]): s["value"] for s in score_case(prediction, truth, spacing)}
+    """How well it is outlined; what is named has tests of its own."""
+    scores = score_case(prediction, truth, spacing)
+    return {(s["structure"], s["metric"]): s["value"] for s in scores if s["metric"] in SEGMENTATION}
 
 
 def distances_to_nearest(points, others):
@@ -95,6 +98,16 @@ def test_absent_structures():
     assert table(empty, empty) == {}
     # Missed, and seen where there is none: both are 0, and no distance exists.
     assert table(empty, l5) == table(l5, empty) == {("L5", "dsc"): 0, ("L5", "nsd"): 0}
+
+
+@settings(max_examples=25, deadline=None)
+@given(label_volumes, label_volumes)
+def test_the_verdicts_of_identification_come_with_the_scores(prediction, truth):
+    verdicts: dict[str, dict[str, float]] = {}
+    for score in score_case(prediction, truth, SPACING):
+        if score["metric"] not in SEGMENTATION:
+            verdicts.setdefault(score["structure"], {})[score["metric"]] = score["value"]
+    assert verdicts == identify(prediction, truth, SPACING)
 
 
 def test_distances_are_in_mm_along_each_axis():

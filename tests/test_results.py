@@ -17,7 +17,7 @@ from sshsnet_core.settings import load_settings
 def row(**changes):
     plain = {
         "method": "SSHSNet",
-        "fold": 0,
+        "fold": "0",
         "split": "validation",
         "case": "Case1",
         "structure": "L5",
@@ -28,7 +28,7 @@ def row(**changes):
 
 
 def origin(fingerprint="ab12"):
-    return provenance(
+    made = provenance(
         load_settings("smoke"),
         cohort="phantom",
         fingerprint=fingerprint,
@@ -37,16 +37,17 @@ def origin(fingerprint="ab12"):
         device="cpu",
         durations_s={"training": 1.5},
     )
+    return {**made, "fold": "0", "split": "validation", "pool": "test"}
 
 
 def test_what_is_written_is_read_again(tmp_path):
     write_results(tmp_path / "a.csv", [row(), row(metric="hd95", value=12.25)], origin())
-    write_results(tmp_path / "b.csv", [row(fold=1, case="007"), row(split="test", case="NA")], origin())
+    write_results(tmp_path / "b.csv", [row(fold="1", case="007"), row(split="test", fold="0+1+2", case="NA")], origin())
     results = read_results(tmp_path)
     assert tuple(results.columns) == COLUMNS
     assert results["value"].tolist() == [0.5, 12.25, 0.5, 0.5]
     assert results["case"].tolist() == ["Case1", "Case1", "007", "NA"]
-    assert results["fold"].tolist() == [0, 0, 1, 0]
+    assert results["fold"].tolist() == ["0", "0", "1", "0+1+2"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.json", "b.csv", "b.json"]
 
 
@@ -70,7 +71,10 @@ def test_the_sidecar_says_what_made_the_results(tmp_path):
         ([row(structure="L7")], "unknown structure L7"),
         ([row(metric="iou")], "unknown metric iou"),
         ([row(split="train")], "unknown split train"),
-        ([row(fold=0.5)], "whole numbers"),
+        ([row(fold=0)], "the fold of validation results is text"),
+        ([row(fold="0+1")], "the fold of validation results is text"),
+        ([row(split="test", fold="0+")], r'such as "0" or "0\+1\+2\+3\+4"'),
+        ([row(metric="missed", value=0.5)], "id_centroid, .*are 0 or 1"),
         ([row(value=1.2)], "dsc and nsd lie between 0 and 1"),
         ([row(value=float("nan"))], "finite"),
         ([row(metric="hd95", value=float("inf"))], "finite"),
@@ -115,8 +119,23 @@ def test_results_without_their_origin_are_refused(tmp_path, content):
         read_results(tmp_path)
 
 
+@pytest.mark.parametrize("change", [{"pool": "everything"}, {"split": None}])
+def test_a_sidecar_must_tell_pool_fold_and_split(tmp_path, change):
+    about = {key: value for key, value in (origin() | change).items() if value is not None}
+    write_results(tmp_path / "a.csv", [row()], about)
+    with pytest.raises(ResultsError, match="unknown pool everything" if "pool" in change else "lacks split"):
+        read_provenance(tmp_path)
+
+
+def test_test_images_without_truth_leave_a_sidecar_and_no_scores(tmp_path):
+    write_results(tmp_path / "a.csv", [row()], origin())
+    (tmp_path / "b.json").write_text(json.dumps(origin() | {"split": "test", "fold": "0+1"}))
+    assert [(s["split"], s["methods"]) for s in read_provenance(tmp_path)] == [("validation", ["SSHSNet"]), ("test", [])]
+    assert len(read_results(tmp_path)) == 1
+
+
 def test_results_of_two_cohorts_do_not_meet(tmp_path):
     write_results(tmp_path / "a.csv", [row()], origin())
-    write_results(tmp_path / "b.csv", [row(fold=1)], origin("cd34"))
+    write_results(tmp_path / "b.csv", [row(fold="1")], origin("cd34"))
     with pytest.raises(ResultsError, match="different cohorts"):
         read_results(tmp_path)

@@ -1,8 +1,10 @@
 """The whole thread at smoke size: what `make study` calls runs every notebook in order, through papermill."""
 
+import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -13,11 +15,12 @@ import pytest
 from sshsnet_core.data.cohorts.base import CohortError
 from sshsnet_core.data.volumes import Geometry, read_image, read_labels, write_image
 from sshsnet_core.learning.training import TrainingError
-from sshsnet_core.methods.rows import TABLE_1
+from sshsnet_core.methods.rows import TABLE_1, TABLE_2
 from sshsnet_core.notebooks import ParameterError, check_parameters, run_notebook
 from sshsnet_core.study import REPOSITORY, Study
 
 NOTEBOOKS = REPOSITORY / "notebooks"
+ROWS = list(dict.fromkeys((*TABLE_1, *TABLE_2)))
 REAL = Path(os.environ.get("SSHSNET_REAL_DATA", REPOSITORY.parent / "shared" / "data" / "real"))
 
 # The first test to need it waits for the whole study.
@@ -45,7 +48,7 @@ def command(environment: dict[str, str], *arguments: str) -> subprocess.Complete
 
 @pytest.fixture(scope="module")
 def finished(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """The six rows of Table 1, trained, scored and drawn."""
+    """The rows of both tables, trained, scored and drawn."""
     done = command(environment, "study", "--profile", "smoke")
     assert done.returncode == 0, done.stderr[-4000:]
     return done
@@ -58,10 +61,10 @@ def study(environment: dict[str, str], finished: object, monkeypatch: pytest.Mon
     return Study.open("smoke")
 
 
-def test_study_ends_with_table_1_and_says_where_the_pictures_lie(
+def test_study_ends_with_both_tables_and_says_where_the_pictures_lie(
     finished: subprocess.CompletedProcess[str], environment: dict[str, str]
 ) -> None:
-    for row in TABLE_1:
+    for row in ROWS:
         assert row.title in finished.stdout
     assert "not run yet" not in finished.stdout
     assert str(Path(environment["SSHSNET_FIGURES"]) / "smoke") in finished.stdout
@@ -69,24 +72,54 @@ def test_study_ends_with_table_1_and_says_where_the_pictures_lie(
 
 def test_study_leaves_tables_and_figures_in_every_form(study: Study) -> None:
     names = {path.name for path in study.figures.iterdir()}
-    assert {"table1.md", "table1.csv", "table1.tex", "table1_test_images.csv"} <= names
-    for figure in ("figure7", "figure8", "learning_curves", "cohort"):
+    assert {f"table{n}{end}" for n in (1, 2) for end in (".md", ".csv", ".tex", "_statistics.csv")} <= names
+    for figure in ("figure7", "figure8", "figure9", "figure10", "learning_curves", "cohort"):
         assert {f"{figure}.svg", f"{figure}.png"} <= names
-    table = pd.read_csv(study.figures / "table1.csv")
-    assert set(table.loc[table["source"] == "measured", "row"]) == {row.title for row in TABLE_1}
+    for number, rows in ((1, TABLE_1), (2, TABLE_2)):
+        table = pd.read_csv(study.figures / f"table{number}.csv")
+        assert set(table.loc[table["source"] == "measured", "row"]) == {row.title for row in rows}
+
+
+def test_test_images_are_segmented_under_the_names_of_the_challenges_masks(study: Study) -> None:
+    for row in ROWS:
+        sidecar = json.loads((study.work / "results" / f"{row.key}-test.json").read_text())
+        assert (sidecar["fold"], sidecar["split"]) == ("0", "test")
+        written = {path.name for path in (study.work / "predictions" / row.key / "test").iterdir()}
+        assert written == {f"mask_case{name.removeprefix('Case')}.nii.gz" for name in study.store.unlabelled}
+    pools = {row.title: study.pool_name(row.key) for row in ROWS}
+    assert (pools["SSHSNet"], pools["SSHSNet, inductive"], pools["CoTr"]) == ("test", "held-out", "none")
+
+
+def test_hidden_truth_leaves_label_maps_and_no_scores(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of MRSpineSeg's test images, which have no masks."""
+    hidden = tuple(replace(case, labels=None) for case in study.cohort.unlabelled)
+    elsewhere = Study(study.settings, tmp_path)
+    vars(elsewhere).update(
+        cohort=replace(study.cohort, unlabelled=hidden), store=study.store, folds=study.folds
+    )
+    trained = study.segmenter("2d-wo-pre-cps", [0])
+    monkeypatch.setattr(Study, "segmenter", lambda *_: trained)
+    sidecar = elsewhere.score_test("2d-wo-pre-cps", [0])
+    assert json.loads(sidecar.read_text())["split"] == "test"
+    assert not sidecar.with_suffix(".csv").exists()
+    written = elsewhere.work / "predictions" / "2d-wo-pre-cps" / "test"
+    assert len(list(written.glob("mask_case*.nii.gz"))) == len(hidden) > 0
 
 
 def test_executed_notebooks_are_kept_as_logs_with_their_parameters(study: Study) -> None:
     executed = sorted((study.work / "executed").glob("*.ipynb"))
-    assert len(executed) == len(TABLE_1) + 1
+    assert len(executed) == len(ROWS) + 2  # the test set, tables and figures
     for path in executed:
         tags = [cell.metadata.get("tags", []) for cell in nbformat.read(path, 4).cells]
         assert sum("injected-parameters" in tag for tag in tags) == 1, path.name
 
 
 def test_finished_study_does_nothing_again(study: Study, environment: dict[str, str]) -> None:
-    checkpoints = {path: path.stat().st_mtime_ns for path in study.work.rglob("checkpoint.pt")}
-    assert len(checkpoints) == 6  # two 2D trainings without CPS, one with, three of stage 2
+    folders = [stage.folder for row in ROWS for stage in row.system.stages(study.job(row.key, 0)).values()]
+    checkpoints = {path: path.stat().st_mtime_ns for folder in folders for path in folder.glob("checkpoint*.pt*")}
+    assert len(checkpoints) >= len(set(folders))
     again = command(environment, "study", "--profile", "smoke")
     assert again.returncode == 0
     assert {path: path.stat().st_mtime_ns for path in checkpoints} == checkpoints
@@ -145,6 +178,7 @@ def test_predict_tells_bad_input_in_one_line_and_writes_nothing(environment: dic
     [
         (("study", "--profile", "huge"), "No profile 'huge'"),
         (("study", "--folds", "6"), "FOLDS must be 1 to 5"),
+        (("study", "cotter"), "No method 'cotter'; known are"),
         (("predict", "x.nii.gz", "-o", "out", "--method", "unet"), "x.nii.gz"),
     ],
 )
@@ -169,7 +203,7 @@ def test_phantom_command_writes_a_cohort_that_the_reader_of_real_data_reads(
 
 def test_untrained_method_says_so(study: Study) -> None:
     with pytest.raises(TrainingError, match="has not been trained yet"):
-        study.segmenter("sshsnet", 1)
+        study.segmenter("sshsnet", [1])
 
 
 def test_real_data_profile_without_its_folder_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:

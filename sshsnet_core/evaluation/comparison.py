@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 
 from sshsnet_core.evaluation.results import write_text
-from sshsnet_core.evaluation.tables import MEANS, summarise
+from sshsnet_core.evaluation.summary import MEANS, RARE, summarise
 
 #: What is compared: the overall means and the two structures that the paper's CPS is said to save.
-SHOWN = (*MEANS, "T9", "T9/T10")
+SHOWN = (*MEANS, *RARE)
 
 
 def compare_seeds(results: Mapping[int, pd.DataFrame], titles: Sequence[str]) -> pd.DataFrame:

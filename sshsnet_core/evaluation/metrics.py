@@ -1,32 +1,33 @@
 """Section 4.4: how well a segmentation matches the truth, structure by structure, in the image's native space.
 
 The paper reports the Dice similarity coefficient (DSC) alone. Two surface measures stand beside it: a DSC of 0.9 on a
-vertebra and on a disc a quarter its size are not the same error in mm.
+vertebra and on a disc a quarter its size are not the same error in mm. Whether the level was named rightly at all is
+``identification``'s question.
 """
 
 import warnings
 from typing import TypedDict
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from scipy.ndimage import find_objects
 
 from sshsnet_core.anatomy import N_CLASSES, STRUCTURES
+from sshsnet_core.evaluation.identification import IDENTIFICATION, Labels, identify, name_counts
 
 #: How far apart (mm) two surfaces may lie and still count as the same in ``nsd``. Larger than the coarsest pixel of the
 #: study (0.69 mm), so that sampling alone costs nothing; about a tenth of a disc's height; far below a slice's 4.4 mm,
 #: so that a structure drawn on one slice too many is never forgiven.
 TOLERANCE_MM = 1.0
 
-METRICS = ("dsc", "hd95", "nsd")
-
-Labels = npt.NDArray[np.integer]
+#: How well a structure is outlined; of these, ``hd95`` alone is no share.
+SEGMENTATION = ("dsc", "hd95", "nsd")
+METRICS = (*SEGMENTATION, *IDENTIFICATION)
 
 
 class Score(TypedDict):
-    """One structure of one case under one metric: ``dsc`` and ``nsd`` from 0 to 1, ``hd95`` in mm."""
+    """One structure of one case under one metric: ``dsc`` and ``nsd`` from 0 to 1, ``hd95`` in mm, verdicts 0 or 1."""
 
     structure: str
     metric: str
@@ -40,6 +41,7 @@ def score_case(prediction: Labels, truth: Labels, spacing_mm: tuple[float, float
     - ``hd95``: the 95th percentile Hausdorff distance in mm, over the surface voxels, the larger of both directions.
     - ``nsd``: the share of both surfaces that lies within ``TOLERANCE_MM`` of the other. It is a share of area, not of
       surface voxels: on slices 4.4 mm thick, almost all surface voxels lie on the two flat ends of a structure.
+    - ``id_centroid``, ``id_overlap``, ``missed``, ``shifted``, ``invented``: see ``identification.identify``.
 
     Absent from both: no row at all. Absent from one of the two: ``dsc`` and ``nsd`` are 0, and ``hd95``, which would be
     infinite, has no row; a mean of ``hd95`` is therefore over found structures only.
@@ -47,9 +49,9 @@ def score_case(prediction: Labels, truth: Labels, spacing_mm: tuple[float, float
     Raises ``ValueError`` for differing shapes, labels that are no class of ours, and a spacing that is not positive.
     """
     _check(prediction, truth, spacing_mm)
-    pairs = N_CLASSES * truth.astype(np.uint16).ravel() + prediction.astype(np.uint16).ravel()
-    confusion = np.bincount(pairs, minlength=N_CLASSES**2).reshape(N_CLASSES, N_CLASSES)
-    in_both, in_truth, in_prediction = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+    counts = name_counts(prediction, truth)
+    in_both, in_truth, in_prediction = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
+    verdicts = identify(prediction, truth, spacing_mm)
     boxes = find_objects(truth, N_CLASSES - 1), find_objects(prediction, N_CLASSES - 1)
 
     scores: list[Score] = []
@@ -62,6 +64,7 @@ def score_case(prediction: Labels, truth: Labels, spacing_mm: tuple[float, float
         if in_truth[label] and in_prediction[label]:
             box = _union(boxes[0][label - 1], boxes[1][label - 1])
             values |= _surface_scores(prediction[box] == label, truth[box] == label, spacing_mm)
+        values |= verdicts[structure.name]
         scores += [Score(structure=structure.name, metric=m, value=float(values[m])) for m in METRICS if m in values]
     return scores
 

@@ -1,7 +1,12 @@
-"""Results on disk: one tidy CSV per method, fold and split, and a sidecar JSON that says what made it."""
+"""Results on disk: one tidy CSV per method, fold and split, and a sidecar JSON that says what made it.
+
+A validation fold is written "0". Test images are segmented by several folds' models together, whose class probabilities
+are averaged (section 4.4): their fold is "0+1+2+3+4". The column is text throughout.
+"""
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -14,6 +19,7 @@ import pandas as pd
 
 from sshsnet_core.anatomy import NAMES
 from sshsnet_core.errors import StudyError
+from sshsnet_core.evaluation.identification import IDENTIFICATION
 from sshsnet_core.evaluation.metrics import METRICS
 from sshsnet_core.settings import Settings
 
@@ -22,6 +28,11 @@ COLUMNS = ("method", "fold", "split", "case", "structure", "metric", "value")
 KEY = list(COLUMNS[:-1])
 #: ``validation``: the labelled cases of the held-out fold. ``test``: the cohort's test images.
 SPLITS = ("validation", "test")
+#: How the fold of each split is written.
+FOLD = {"validation": r"\d+", "test": r"\d+(\+\d+)*"}
+#: What every sidecar tells. ``pool``: whose images, without their labels, the row's training has read.
+TOLD = ("cohort", "durations_s", "effort", "fold", "pool", "profile", "seed", "settings", "split")
+POOLS = ("test", "held-out", "folder", "none")
 
 
 class ResultsError(StudyError, ValueError):
@@ -31,7 +42,8 @@ class ResultsError(StudyError, ValueError):
 def write_results(path: Path, rows: Iterable[Mapping[str, Any]], provenance: Mapping[str, Any]) -> None:
     """Writes ``path`` (CSV) and its sidecar ``<stem>.json``; each appears whole or not at all, the CSV last.
 
-    ``rows`` have the keys ``COLUMNS``; ``provenance`` is what ``provenance()`` gives, and the sidecar adds the methods.
+    ``rows`` have the keys ``COLUMNS``; ``provenance`` is what ``provenance()`` gives, with the ``fold``, the ``split``
+    and the ``pool`` of these rows; the sidecar adds the methods.
 
     Raises ``ResultsError`` for rows that ``read_results`` would refuse.
     """
@@ -54,7 +66,8 @@ def read_results(folder: Path) -> pd.DataFrame:
     frames = {}
     for path in paths:
         try:
-            frames[path.name] = pd.read_csv(path, dtype={"method": str, "case": str}, keep_default_na=False)
+            text = dict.fromkeys(("method", "fold", "case"), str)
+            frames[path.name] = pd.read_csv(path, dtype=text, keep_default_na=False)
         except (ValueError, OSError) as error:
             raise ResultsError(f"{path} is not a readable CSV ({error}); delete it and measure it again.") from error
         _check(frames[path.name], path)
@@ -70,18 +83,26 @@ def read_results(folder: Path) -> pd.DataFrame:
 def read_provenance(folder: Path) -> list[dict[str, Any]]:
     """The sidecars of a folder's results, in the order of their names.
 
-    Raises ``ResultsError`` where one is missing or unreadable, or where two were measured on different cohorts.
+    Test images whose truth is hidden leave a sidecar alone, with no scores and so no ``methods``: these come too.
+
+    Raises ``ResultsError`` where one is missing, unreadable or lacks any of ``TOLD``, or where two were measured on
+    different cohorts.
     """
     sidecars, cohorts = {}, {}
-    for path in _result_files(folder):
+    for path in sorted({*_result_files(folder), *(p.with_suffix(".csv") for p in Path(folder).glob("*.json"))}):
         sidecar = path.with_suffix(".json")
         try:
-            sidecars[path.name] = json.loads(sidecar.read_text(encoding="utf-8"))
-            cohorts[sidecars[path.name]["cohort"]["fingerprint"]] = path.name
+            about = json.loads(sidecar.read_text(encoding="utf-8"))
+            missing = [key for key in TOLD if key not in about]
+            if missing or about["pool"] not in POOLS:
+                raise ValueError(f"lacks {', '.join(missing)}" if missing else f"unknown pool {about['pool']}")
+            cohorts[about["cohort"]["fingerprint"]] = path.name
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ResultsError(
-                f"{path} has no readable sidecar {sidecar.name} to say what made it; delete it and measure it again."
+                f"{path} has no readable sidecar {sidecar.name} to say what made it ({error}); delete it and measure "
+                "it again."
             ) from error
+        sidecars[path.name] = {"methods": [], **about}
     if len(cohorts) > 1:
         raise ResultsError(
             f"{folder} mixes results of different cohorts ({', '.join(sorted(cohorts.values()))}, among others); "
@@ -140,12 +161,16 @@ def _check(frame: pd.DataFrame, path: Path) -> None:
         unknown = sorted(set(frame[column].astype(str)) - set(known))
         if unknown:
             raise ResultsError(f"{path}: unknown {column} {', '.join(unknown)}; known are {', '.join(known)}.")
-    if not pd.api.types.is_integer_dtype(frame["fold"]):
-        raise ResultsError(f"{path}: the column fold must hold whole numbers.")
+    for split, fold in frame[["split", "fold"]].drop_duplicates().itertuples(index=False):
+        if not isinstance(fold, str) or not re.fullmatch(FOLD[split], fold):
+            form = '"0"' if split == "validation" else '"0" or "0+1+2+3+4"'
+            raise ResultsError(f"{path}: the fold of {split} results is text such as {form}, not {fold!r}.")
     values = pd.to_numeric(frame["value"], errors="coerce")
-    share = frame["metric"] != "hd95"
+    share, verdict = frame["metric"] != "hd95", frame["metric"].isin(IDENTIFICATION)
     if not ((values >= 0) & (values < float("inf"))).all() or (values[share] > 1).any():
         raise ResultsError(f"{path}: every value must be finite and not negative; dsc and nsd lie between 0 and 1.")
+    if not values[verdict].isin((0, 1)).all():
+        raise ResultsError(f"{path}: {', '.join(IDENTIFICATION)} are 0 or 1.")
     twice = frame[frame.duplicated(KEY)]
     if not twice.empty:
         raise ResultsError(f"{path} holds a score twice ({_describe(twice)}); delete it and measure it again.")

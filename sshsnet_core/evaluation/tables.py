@@ -1,25 +1,31 @@
 """Section 5: Tables 1 and 2 as pure functions of results. Measured and published numbers never share a column.
 
-The DSC is in percent, as in the paper. A case is a subject: each labelled one is held out once, so that the subjects
-of several folds are pooled.
+Table 1's own split is the validation (fivefold cross-validation), Table 2's the test images. Each table shows its own
+split, the published numbers, and the other split, so that one metric code compares all rows on both.
 """
 
-from collections.abc import Mapping, Sequence
-from functools import reduce
-from operator import getitem
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import pandas as pd
 
-from sshsnet_core.anatomy import NAMES
-from sshsnet_core.evaluation.paper import TABLE_1, TABLE_2, Published
-from sshsnet_core.evaluation.results import ResultsError, write_text
+from sshsnet_core.evaluation.captions import IMAGES, Provenances, caption, notes, statistics_words
+from sshsnet_core.evaluation.cells import (
+    interval,
+    measured_cells,
+    published_cells,
+    statistics_cells,
+    structure_cells,
+)
+from sshsnet_core.evaluation.paper import OURS, TABLE_1, TABLE_2, Published
+from sshsnet_core.evaluation.results import SPLITS, write_text
+from sshsnet_core.evaluation.statistics import mean_intervals, statistics
+from sshsnet_core.evaluation.summary import CLASS_MEAN, MEANS, scores_by_subject, summarise
 
-TABLES: dict[int, Published] = {1: TABLE_1, 2: TABLE_2}
-SUBJECT_MEAN, CLASS_MEAN = "mean of subjects", "mean of classes"
-MEANS = (SUBJECT_MEAN, CLASS_MEAN)
-NOT_RUN = "not run yet"
+#: Our own row of Table 2, for which the paper has no numbers: the test images are not in its unlabelled pool.
+INDUCTIVE = "SSHSNet, inductive"
+TABLES: dict[int, Published] = {1: TABLE_1, 2: {**TABLE_2, INDUCTIVE: {}}}
+OWN_SPLIT = {1: "validation", 2: "test"}
 
 _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {"~": r"\~{}", "\\": r"\textbackslash{}"}
 _PUBLISHED_CAPTION = {
@@ -28,63 +34,52 @@ _PUBLISHED_CAPTION = {
 }
 
 
-def summarise(results: pd.DataFrame, rows: Published, split: str = "validation") -> pd.DataFrame:
-    """The tidy table: ``row, structure, source, mean, sd, n`` for the rows of ``rows``, in their order.
+class Block(NamedTuple):
+    """One part of a table: its heading, what its reader must know, and its cells as text, one line a row."""
 
-    ``structure`` is a name of the anatomy or one of the two overall means. ``mean of classes`` is the mean over the
-    structures' means, of those scored in any subject; ``mean of subjects`` the mean over subjects of each subject's
-    mean over its scored structures. ``sd`` is taken over subjects and ``n`` counts them. A row without results has no
-    measured lines; published lines have neither ``sd`` nor ``n``, and the paper does not tell its mean of subjects.
+    title: str
+    text: str
+    cells: pd.DataFrame
 
-    Raises ``ResultsError`` where a labelled case was scored in two folds.
+
+def table_blocks(number: int, results: pd.DataFrame, provenances: Provenances) -> list[Block]:
+    """Table ``number`` (1 or 2): the means on its own split, the published ones, those on the other split; then, for
+    each split, mean, sd and n of every structure, and the statistics.
+
+    Where the own split has no scores and the other has, the other comes first and the text says why.
     """
-    scores = results[(results["metric"] == "dsc") & (results["split"] == split)]
-    parts = []
-    for row, published in rows.items():
-        of_row = _one_score_a_case(scores[scores["method"] == row], row, split)
-        if not of_row.empty:
-            parts.append(_measured(of_row).assign(row=row, source="measured"))
-        if published:
-            parts.append(_published(published).assign(row=row, source="published"))
-    columns = ["row", "structure", "source", "mean", "sd", "n"]
-    if not parts:
-        return pd.DataFrame(columns=columns)
-    return pd.concat(parts, ignore_index=True)[columns].astype({"mean": float, "sd": float, "n": "Int64"})
+    rows, splits = TABLES[number], _splits(number, results)
+    means, details = [], []
+    for split in splits:
+        words, summary = caption(results, provenances, rows, split), summarise(results, rows, split)
+        text = " ".join(filter(None, (words, notes(summary))))
+        means.append(Block(f"Table {number}, measured on {IMAGES[split]}", text, measured_cells(summary, rows)))
+        if _scored(results, rows, split):
+            same = f"The rows of Table {number}, measured on {IMAGES[split]}."
+            text = f"{same} DSC (%): mean ± sd (subjects)."
+            details.append(Block(f"Table {number}, by structure, on {IMAGES[split]}", text, structure_cells(summary)))
+            text = f"{same} {statistics_words(summary)}"
+            cells = statistics_cells(statistics(results, provenances, rows, split))
+            details.append(Block(f"Table {number}, statistics, on {IMAGES[split]}", text, cells))
+    if splits[0] != OWN_SPLIT[number]:
+        means[0] = means[0]._replace(text=f"{_why_not_own(number, provenances)} {means[0].text}")
+    print_out = published_cells(summarise(results, rows), rows)
+    return [means[0], Block(f"Table {number}, published", _PUBLISHED_CAPTION[number], print_out), *means[1:], *details]
 
 
-def caption(results: pd.DataFrame, provenances: Sequence[Mapping[str, Any]], rows: Published, split: str) -> str:
-    """What measured numbers must say of themselves: split, cohort, profile, folds, seed, effort, unlabelled pool."""
-    shown = results[results["method"].isin(list(rows)) & (results["split"] == split)]
-    if shown.empty:
-        return f"{NOT_RUN.capitalize()}."
-    sidecars = [sidecar for sidecar in provenances if set(sidecar["methods"]) & set(shown["method"])]
-
-    def each(*keys: str) -> str:
-        """The value under ``keys`` in the sidecars, or all of them where they differ."""
-        values = [reduce(getitem, keys, sidecar) for sidecar in sidecars]
-        return " and ".join(sorted({f"{value:g}" if isinstance(value, float) else str(value) for value in values}))
-
-    pools = {sidecar["settings"]["cps"]["pool"] for sidecar in sidecars}
-    return (
-        f"DSC (%) {_split_words(split, pools)}. Cohort {each('cohort', 'name')} ({each('cohort', 'fingerprint')}), "
-        f"profile {each('profile')}, {_folds(shown, each('settings', 'cohort', 'folds'))}, seed {each('seed')}, "
-        f"effort {each('effort')}, unlabelled pool: {' and '.join(sorted(pools))}."
-    )
-
-
-def table_markdown(number: int, results: pd.DataFrame, provenances: Sequence[Mapping[str, Any]]) -> str:
-    """Table ``number`` (1 or 2) for reading: the measured block, the published one below, then the test images' own."""
+def table_markdown(number: int, results: pd.DataFrame, provenances: Provenances) -> str:
+    """Table ``number`` (1 or 2) for reading, block by block."""
     parts = [f"# Table {number}"]
-    for title, text, frame in _blocks(number, results, provenances):
-        parts += [f"## {title}", text, frame.to_markdown(disable_numparse=True, colalign=_alignment(frame))]
+    for title, text, cells in table_blocks(number, results, provenances):
+        parts += [f"## {title}", text, cells.to_markdown(disable_numparse=True, colalign=_alignment(cells))]
     return "\n\n".join(parts) + "\n"
 
 
-def table_latex(number: int, results: pd.DataFrame, provenances: Sequence[Mapping[str, Any]]) -> str:
+def table_latex(number: int, results: pd.DataFrame, provenances: Provenances) -> str:
     """The same blocks as LaTeX tables; they need the packages booktabs and graphicx."""
     parts = ["% Generated; needs \\usepackage{booktabs,graphicx}."]
-    for index, (title, text, frame) in enumerate(_blocks(number, results, provenances)):
-        tabular = frame.reset_index().to_latex(index=False, escape=True, column_format="l" + "r" * frame.shape[1])
+    for index, (title, text, cells) in enumerate(table_blocks(number, results, provenances)):
+        tabular = cells.reset_index().to_latex(index=False, escape=True, column_format="l" + "r" * cells.shape[1])
         parts.append(
             "\\begin{table}\n"
             f"\\caption{{{_latex_text(f'{title}. {text}')}}}\n\\label{{tab:table{number}-{index + 1}}}\n"
@@ -94,136 +89,57 @@ def table_latex(number: int, results: pd.DataFrame, provenances: Sequence[Mappin
 
 
 def table_text(number: int, results: pd.DataFrame) -> str:
-    """The overall means of Table ``number`` for a terminal, one line a row."""
-    rows = TABLES[number]
-    summary = summarise(results, rows)
-    measured, published = _wide(summary, "measured", rows), _wide(summary, "published", rows)
-    frame = measured[list(MEANS)].assign(**{f"published {CLASS_MEAN}": published[CLASS_MEAN]})
-    return frame.to_markdown(tablefmt="simple", disable_numparse=True, colalign=_alignment(frame))
+    """The overall means of Table ``number`` for a terminal, one line a row, on the split that comes first in it."""
+    rows, split = TABLES[number], _splits(number, results)[0]
+    summary = summarise(results, rows, split)
+    cells = measured_cells(summary, rows)[list(MEANS)].loc[list(rows)]
+    ours = scores_by_subject(results, OURS, split).to_numpy()
+    cells.loc[OURS] = [mean + interval(*ends) for mean, ends in zip(cells.loc[OURS], mean_intervals(ours), strict=True)]
+    cells[f"published {CLASS_MEAN}"] = published_cells(summary, rows)[CLASS_MEAN].reindex(cells.index, fill_value="")
+    table = cells.to_markdown(tablefmt="simple", disable_numparse=True, colalign=_alignment(cells))
+    return f"{table}\n\nDSC (%) on {IMAGES[split]}; in brackets, 95 % intervals over the subjects of one training."
 
 
-def write_table(folder: Path, number: int, results: pd.DataFrame, provenances: Sequence[Mapping[str, Any]]) -> None:
-    """Writes ``table<number>.md``, ``.tex`` and the tidy ``.csv``, and ``table<number>_test_images.csv`` if any."""
+def write_table(folder: Path, number: int, results: pd.DataFrame, provenances: Provenances) -> None:
+    """Writes ``table<N>.md``, ``.tex``, and tidy CSV files: ``table<N>.csv`` (its own split and the published numbers),
+    ``table<N>_statistics.csv`` (both splits), and ``table<N>_<images>.csv`` (the other split), if any.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    rows = TABLES[number]
+    rows, own = TABLES[number], OWN_SPLIT[number]
     write_text(folder / f"table{number}.md", table_markdown(number, results, provenances))
     write_text(folder / f"table{number}.tex", table_latex(number, results, provenances))
-    write_text(folder / f"table{number}.csv", summarise(results, rows).to_csv(index=False, float_format="%.4f"))
-    if _has_test_images(results, rows):
-        on_test = summarise(results, rows, "test")
-        on_test = on_test[on_test["source"] == "measured"]
-        write_text(folder / f"table{number}_test_images.csv", on_test.to_csv(index=False, float_format="%.4f"))
+    write_text(folder / f"table{number}.csv", _csv(summarise(results, rows, own)))
+    tidy = [statistics(results, provenances, rows, split).assign(split=split) for split in SPLITS]
+    columns = ["split", *tidy[0].columns.drop("split")]
+    write_text(folder / f"table{number}_statistics.csv", _csv(pd.concat(tidy)[columns]))
+    (other,) = set(SPLITS) - {own}
+    if _scored(results, rows, other):
+        summary = summarise(results, rows, other)
+        name = {"validation": "validation", "test": "test_images"}[other]
+        write_text(folder / f"table{number}_{name}.csv", _csv(summary[summary["source"] == "measured"]))
 
 
-def _one_score_a_case(scores: pd.DataFrame, row: str, split: str) -> pd.DataFrame:
-    """Case, structure, DSC in percent. A test image is scored by every fold's network: its score is their mean."""
-    twice = scores[scores.duplicated(["case", "structure"])]
-    if split == "validation" and not twice.empty:
-        raise ResultsError(
-            f"{row}: the case {twice.iloc[0]['case']} was held out in two folds; the results come from different "
-            "divisions into folds. Measure the older ones again."
-        )
-    means = scores.groupby(["case", "structure"], as_index=False)["value"].mean()
-    return means.assign(value=100 * means["value"])
+def _scored(results: pd.DataFrame, rows: Published, split: str) -> bool:
+    return bool(((results["split"] == split) & results["method"].isin(list(rows))).any())
 
 
-def _measured(scores: pd.DataFrame) -> pd.DataFrame:
-    classes = scores.groupby("structure")["value"].agg(["mean", "std", "count"]).reindex(list(NAMES))
-    subjects = scores.groupby("case")["value"].mean()
-    classes["count"] = classes["count"].fillna(0)
-    classes.loc[CLASS_MEAN] = [classes["mean"].mean(), float("nan"), len(subjects)]
-    classes.loc[SUBJECT_MEAN] = [subjects.mean(), subjects.std(), len(subjects)]
-    return classes.rename_axis("structure").reset_index().rename(columns={"std": "sd", "count": "n"})
+def _splits(number: int, results: pd.DataFrame) -> list[str]:
+    """The splits to show, the table's own first unless it has no scores and the other has."""
+    own = OWN_SPLIT[number]
+    in_order = sorted(SPLITS, key=lambda split: split != own)
+    return [split for split in in_order if _scored(results, TABLES[number], split)] or [own]
 
 
-def _published(values: Mapping[str, float]) -> pd.DataFrame:
-    means = pd.Series(values).reindex(list(NAMES))
-    means[CLASS_MEAN] = means.mean()
-    means[SUBJECT_MEAN] = float("nan")
-    return means.rename_axis("structure").rename("mean").reset_index()
+def _why_not_own(number: int, provenances: Provenances) -> str:
+    own = OWN_SPLIT[number]
+    if any(sidecar["split"] == own for sidecar in provenances):
+        return f"The truth of {IMAGES[own]} is hidden from us, so that the other split comes first."
+    return f"No row has been run on {IMAGES[own]} yet, so that the other split comes first."
 
 
-def _blocks(
-    number: int, results: pd.DataFrame, provenances: Sequence[Mapping[str, Any]]
-) -> list[tuple[str, str, pd.DataFrame]]:
-    """Title, caption and cells of each block."""
-    rows = TABLES[number]
-    summary = summarise(results, rows)
-    text = caption(results, provenances, rows, "validation")
-    blocks = [
-        (f"Table {number}, measured", f"{text} {_notes(summary)}".strip(), _measured_cells(summary, rows)),
-        (
-            f"Table {number}, published",
-            _PUBLISHED_CAPTION[number],
-            _wide(summary, "published", rows)[[CLASS_MEAN, *NAMES]],
-        ),
-    ]
-    if _has_test_images(results, rows):
-        on_test = summarise(results, rows, "test")
-        text = caption(results, provenances, rows, "test")
-        title = f"Table {number}, measured on the test images"
-        blocks.append((title, f"{text} {_notes(on_test)}".strip(), _measured_cells(on_test, rows)))
-    return blocks
-
-
-def _measured_cells(summary: pd.DataFrame, rows: Published) -> pd.DataFrame:
-    """The rows' means as text, and a last row with the number of subjects behind each column."""
-    cells = _wide(summary, "measured", rows)
-    counts = summary[summary["source"] == "measured"].groupby("structure")["n"].agg(["min", "max"])
-    counts = counts.reindex(cells.columns, fill_value=0)
-    cells.loc["subjects"] = [str(low) if low == high else f"{low}-{high}" for low, high in counts.to_numpy()]
-    return cells
-
-
-def _wide(summary: pd.DataFrame, source: str, rows: Published) -> pd.DataFrame:
-    """One line a row, one column an overall mean or structure, as text; a row without results says so."""
-    means = summary[summary["source"] == source].pivot(index="row", columns="structure", values="mean")
-    means = means.reindex(index=list(rows), columns=[*MEANS, *NAMES])
-    missing = means.isna().all(axis=1)
-    cells = means.map(lambda mean: "-" if pd.isna(mean) else f"{mean:.2f}")
-    cells.loc[missing] = ""
-    cells.loc[missing, MEANS[0]] = NOT_RUN if source == "measured" else "not published"
-    return cells.rename_axis(index="row", columns=None)
-
-
-def _notes(summary: pd.DataFrame) -> str:
-    """What the reader of the measured cells has to know beyond the caption."""
-    measured = summary[(summary["source"] == "measured") & summary["structure"].isin(NAMES)]
-    counts = measured.groupby("structure", sort=False)["n"].agg(["min", "max"])
-    notes = []
-    never = list(counts.index[counts["max"] == 0])
-    if never:
-        notes.append(f"{', '.join(never)}: in no subject, so not in the mean of classes.")
-    if (counts["min"] != counts["max"]).any():
-        notes.append(
-            "The number of subjects differs between rows where a structure was predicted that the truth lacks, "
-            "which counts as 0, and where rows were run on different folds."
-        )
-    return " ".join(notes)
-
-
-def _split_words(split: str, pools: set[str]) -> str:
-    if split == "validation":
-        own_pool, where = "held-out", "on the labelled cases held out of training, in native space"
-    else:
-        own_pool, where = "test", "on the test images, in native space"
-    if own_pool in pools:
-        return f"{where} (transductive: these images, without labels, were the unlabelled pool)"
-    if "folder" in pools:
-        return f"{where} (no part of the training; the unlabelled pool was a folder of its own)"
-    return f"{where} (inductive: no part of the training or of the unlabelled pool)"
-
-
-def _folds(results: pd.DataFrame, n_folds: str) -> str:
-    folds = results.groupby("method", sort=False)["fold"].agg(lambda f: ", ".join(map(str, sorted(set(f)))))
-    if folds.nunique() == 1:
-        return f"{'folds' if ',' in folds.iloc[0] else 'fold'} {folds.iloc[0]} of {n_folds}"
-    return f"folds of {n_folds}: " + "; ".join(f"{method} {which}" for method, which in folds.items())
-
-
-def _has_test_images(results: pd.DataFrame, rows: Published) -> bool:
-    return bool(((results["split"] == "test") & results["method"].isin(list(rows))).any())
+def _csv(frame: pd.DataFrame) -> str:
+    return frame.to_csv(index=False, float_format="%.4f", lineterminator="\n")
 
 
 def _alignment(frame: pd.DataFrame) -> tuple[str, ...]:

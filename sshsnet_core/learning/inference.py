@@ -28,14 +28,14 @@ def coarse_map(branches: Sequence[nn.Module], volume: np.ndarray, device: torch.
     return Coarse(*(torch.cat(parts).movedim(0, 1).contiguous().numpy() for parts in (scores, features)))
 
 
-def labels_from_coarse(coarse: Coarse, shape: tuple[int, int, int]) -> np.ndarray:
-    """The rows without stage 2: the argmax of S~ at full resolution, cut to the unpadded ``shape`` (Z, H, W)."""
-    _, z, h, w = coarse.scores.shape
-    labels = np.empty((z, 2 * h, 2 * w), dtype=np.uint8)
+def upsampled_coarse(coarse: Coarse) -> np.ndarray:
+    """The rows without stage 2: S~ at full resolution, float32 (C1, Z, H, W)."""
+    classes, z, h, w = coarse.scores.shape
+    probabilities = np.empty((classes, z, 2 * h, 2 * w), dtype=np.float32)
     for index in range(z):
         scores, _ = coarse.crop((index, 0, 0), (1, 2 * h, 2 * w))
-        labels[index] = scores[:, 0].argmax(dim=0).numpy()
-    return labels[: shape[0], : shape[1], : shape[2]]
+        probabilities[:, index] = scores[:, 0].numpy()
+    return probabilities
 
 
 @torch.inference_mode()
@@ -47,7 +47,7 @@ def segment_windows(
     overlap: float,
     device: torch.device,
 ) -> np.ndarray:
-    """Stage 2 over a volume (Z, H, W), padded to hold a patch: labels (Z, H, W).
+    """Stage 2 over a volume (Z, H, W), padded to hold a patch: probabilities (C1, Z, H, W).
 
     MONAI moves the window, weights it by a Gaussian and sums the class probabilities in one volume; a window's S~ and
     I~ are cropped from stage 1's output, never computed again.
@@ -64,7 +64,7 @@ def segment_windows(
         image, patch, 1, one_window, overlaps, mode="gaussian", with_coord=True, sw_device=device, device="cpu"
     )
     assert isinstance(probabilities, Tensor)
-    return probabilities[0].argmax(dim=0).to(torch.uint8).numpy()
+    return probabilities[0].numpy()
 
 
 def overlap_on_grid(length: int, overlap: float) -> float:
@@ -76,11 +76,11 @@ def overlap_on_grid(length: int, overlap: float) -> float:
 
 @torch.inference_mode()
 def segment_whole(network: nn.Module, volume: np.ndarray, device: torch.device) -> np.ndarray:
-    """SSHSNet-3D: a whole volume (Z, H, W), H and W even, downsampled once, the scores doubled: labels (Z, H, W)."""
+    """SSHSNet-3D: a whole volume (Z, H, W), H and W even, downsampled once; its probabilities doubled: (C1, Z, H, W)."""
     image = halve_image(torch.from_numpy(np.array(volume)))[None, None]
     h, w = image.shape[-2:]
     # The 3D network's in-plane stride is 16.
     image = pad(image, (0, -w % 16, 0, -h % 16)).to(device)
     scores = network(image)[..., :h, :w].float().softmax(dim=1)
     full = interpolate(scores, scale_factor=(1, 2, 2), mode="trilinear", align_corners=False)
-    return full[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
+    return full[0].cpu().numpy()

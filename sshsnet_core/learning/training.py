@@ -156,13 +156,17 @@ def _batches(training: Training, samples: Dataset[Batch], epoch: int) -> Iterato
     size = training.settings.batch_size
     per_epoch = training.steps_per_epoch * size
     numbers = range(epoch * per_epoch, (epoch + 1) * per_epoch)
-    # A worker beside the network halves the speed of a small CPU, whose cores the network needs; a GPU wants several.
-    cores = os.cpu_count() or 1
-    workers = min(8, cores // 2) if cores > 4 else 0
     loader = DataLoader(
-        samples, batch_size=size, sampler=numbers, num_workers=workers, pin_memory=torch.cuda.is_available()
+        samples, batch_size=size, sampler=numbers, num_workers=data_workers(), pin_memory=torch.cuda.is_available()
     )
     yield from loader
+
+
+def data_workers() -> int:
+    """How many processes read samples. One beside the network halves the speed of a small CPU, whose cores the network
+    needs; a GPU wants several."""
+    cores = os.cpu_count() or 1
+    return min(8, cores // 2) if cores > 4 else 0
 
 
 def _save(

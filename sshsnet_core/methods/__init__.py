@@ -1,1 +1,1 @@
-"""The rows of Table 1 as one table of switches, and what trains and applies them."""
+"""The rows of Tables 1 and 2 as one table of switches, and the systems behind them."""

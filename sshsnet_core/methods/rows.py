@@ -1,63 +1,69 @@
-"""The rows of Table 1 as one table of switches (section 4.3). A new row is one line here."""
+"""The rows of Tables 1 and 2 as one table of switches (sections 4.3 and 5). A new row is one line here."""
 
 from dataclasses import dataclass
-from typing import Literal
 
+from sshsnet_core.methods.nnunet import NNUNet
+from sshsnet_core.methods.spineparsenet import SpineParseNet
+from sshsnet_core.methods.sshsnet import SSHSNet
+from sshsnet_core.methods.stage1 import Stage1
+from sshsnet_core.methods.system import System
 from sshsnet_core.settings import SettingsError
 
 
 @dataclass(frozen=True)
-class Stage1:
-    """Stage 1's switches: ImageNet encoder or random start; two networks under CPS or one on labels alone.
-
-    ``longer`` multiplies the steps: a row of our own that trains for the time that CPS takes.
-    """
-
-    pretrained: bool
-    cps: bool
-    longer: float = 1.0
-
-    @property
-    def key(self) -> str:
-        """A name for its folder: rows that share a stage 1 share its training."""
-        parts = ["2d", "imagenet" if self.pretrained else "scratch", *(["cps"] if self.cps else [])]
-        return "-".join(parts + ([f"x{self.longer:g}"] if self.longer != 1 else []))
-
-
-@dataclass(frozen=True)
 class Method:
-    """One row: its title as in the paper's tables, its file-safe key, and its two stages.
-
-    ``stage2``: ``ctam`` or ``concatenation`` fuse stage 1 into 3D patches; ``whole`` is the 3D network alone on whole
-    volumes, downsampled once; None stops after stage 1.
-    """
+    """One row: its file-safe key, its title as in the paper's tables, and the system with its switches."""
 
     key: str
     title: str
-    stage1: Stage1 | None
-    stage2: Literal["ctam", "concatenation", "whole"] | None
+    system: System
 
 
 SCRATCH = Stage1(pretrained=False, cps=False)
 PRETRAINED = Stage1(pretrained=True, cps=False)
 CPS = Stage1(pretrained=True, cps=True)
 
+OURS = Method("sshsnet", "SSHSNet", SSHSNet(CPS, "ctam"))
+
 TABLE_1 = (
-    Method("2d-wo-pre-cps", "SSHSNet-2D-w/o-Pre-CPS", SCRATCH, None),
-    Method("2d-wo-cps", "SSHSNet-2D-w/o-CPS", PRETRAINED, None),
-    Method("2d-cps", "SSHSNet-2D-CPS", CPS, None),
-    Method("3d", "SSHSNet-3D", None, "whole"),
-    Method("wo-ctam", "SSHSNet-w/o-CTAM", CPS, "concatenation"),
-    Method("sshsnet", "SSHSNet", CPS, "ctam"),
+    Method("2d-wo-pre-cps", "SSHSNet-2D-w/o-Pre-CPS", SSHSNet(SCRATCH, None)),
+    Method("2d-wo-cps", "SSHSNet-2D-w/o-CPS", SSHSNet(PRETRAINED, None)),
+    Method("2d-cps", "SSHSNet-2D-CPS", SSHSNet(CPS, None)),
+    Method("3d", "SSHSNet-3D", SSHSNet(None, "whole")),
+    Method("wo-ctam", "SSHSNet-w/o-CTAM", SSHSNet(CPS, "concatenation")),
+    OURS,
 )
 
-#: Rows of our own. CPS as `mini` sets it takes about three times as long as one network on labels; so does this.
-OUR_OWN = (Method("2d-wo-cps-equal-time", "SSHSNet-2D-w/o-CPS, equal time", Stage1(True, False, longer=3.0), None),)
+BASELINES = (
+    Method("nnunet-2d", "2D nnU-Net", NNUNet("2d")),
+    Method("nnunet-3d", "3D nnU-Net", NNUNet("3d_fullres")),
+    Method("cotr", "CoTr", NNUNet("3d_fullres", network="cotr")),
+    Method("spineparsenet", "SpineParseNet", SpineParseNet()),
+)
+
+#: SSHSNet without the test images in its unlabelled pool: the held-out fold's images take their place.
+INDUCTIVE = Method("sshsnet-inductive", "SSHSNet, inductive", SSHSNet(Stage1(True, True, pool="held-out"), "ctam"))
+
+TABLE_2 = (*BASELINES, OURS, INDUCTIVE)
+
+#: CPS as `mini` sets it takes about three times as long as one network on labels; so does this.
+EQUAL_TIME = Method(
+    "2d-wo-cps-equal-time", "SSHSNet-2D-w/o-CPS, equal time", SSHSNet(Stage1(True, False, longer=3.0), None)
+)
 
 #: The titles that say what CPS is worth: at equal steps the first two, at equal time the last two.
-CPS_COMPARISON = ("SSHSNet-2D-w/o-CPS", "SSHSNet-2D-CPS", "SSHSNet-2D-w/o-CPS, equal time")
+CPS_COMPARISON = ("SSHSNet-2D-w/o-CPS", "SSHSNet-2D-CPS", EQUAL_TIME.title)
 
-METHODS = {method.key: method for method in TABLE_1 + OUR_OWN}
+#: The baselines as their authors released them, where that turns spines upside down, mixes up axes or shows the second
+#: stage what the first has learnt by heart.
+AS_RELEASED = (
+    Method("nnunet-2d-released", "2D nnU-Net, upside down", NNUNet("2d", upside_down=True)),
+    Method("nnunet-3d-released", "3D nnU-Net, upside down", NNUNet("3d_fullres", upside_down=True)),
+    Method("cotr-released", "CoTr, released order", NNUNet("3d_fullres", network="cotr-released-order")),
+    Method("spineparsenet-released", "SpineParseNet, in-sample", SpineParseNet(out_of_fold=False)),
+)
+
+METHODS = {m.key: m for m in (*TABLE_1, *BASELINES, INDUCTIVE, EQUAL_TIME, *AS_RELEASED)}
 
 
 def method_by_key(key: str) -> Method:

@@ -1,8 +1,9 @@
 """Stage 1 of a row: build, train and apply the 2D networks (sections 3.1 and 4.3)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,9 +17,34 @@ from sshsnet_core.data.store import StoredCase
 from sshsnet_core.learning.cps import CrossPseudoSupervision, Supervised, cutmix_mask
 from sshsnet_core.learning.inference import coarse_map
 from sshsnet_core.learning.training import Training, load_trained, train
-from sshsnet_core.methods.rows import Stage1
 from sshsnet_core.networks.deeplab2d import DeepLab2D
 from sshsnet_core.settings import Settings
+
+
+@dataclass(frozen=True)
+class Stage1:
+    """Stage 1's switches: ImageNet encoder or random start; two networks under CPS or one on labels alone.
+
+    ``longer`` multiplies the steps: a row of our own that trains for the time that CPS takes. ``pool`` names CPS's
+    unlabelled images where they are not the profile's.
+    """
+
+    pretrained: bool
+    cps: bool
+    longer: float = 1.0
+    # Out of the representation, which is part of a training's identity: the pool joins that with CPS's settings.
+    pool: Literal["held-out"] | None = field(default=None, repr=False)
+
+    @property
+    def key(self) -> str:
+        """A name for its folder: rows that share a stage 1 share its training."""
+        parts = ["2d", "imagenet" if self.pretrained else "scratch", *(["cps"] if self.cps else [])]
+        parts += [f"x{self.longer:g}"] if self.longer != 1 else []
+        return "-".join(parts + ([self.pool] if self.pool else []))
+
+    def pool_name(self, settings: Settings) -> str:
+        """Which unlabelled images it reads; ``none`` without CPS."""
+        return (self.pool or settings.cps.pool) if self.cps else "none"
 
 
 def training_of(
@@ -28,7 +54,7 @@ def training_of(
     title = f"stage 1, {stage.key}"
     identity = {**identity, "stage1": stage, "network": settings.network_2d.model_dump()}
     if stage.cps:
-        identity["cps"] = settings.cps.model_dump()
+        identity["cps"] = {**settings.cps.model_dump(), "pool": stage.pool_name(settings)}
     return Training(folder, title, settings.train_2d, identity, seed, effort * stage.longer)
 
 

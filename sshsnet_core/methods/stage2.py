@@ -1,8 +1,9 @@
-"""Stage 2 of a row: build, train and apply the 3D network (sections 3.2, 3.3 and 4.3)."""
+"""Stage 2 of a row: build and train the 3D network (sections 3.2, 3.3 and 4.3)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from torch import Tensor, nn
@@ -14,9 +15,23 @@ from sshsnet_core.data.store import StoredCase
 from sshsnet_core.learning.losses import supervised_loss
 from sshsnet_core.learning.training import Training, load_trained, train
 from sshsnet_core.methods import stage1
-from sshsnet_core.methods.rows import Method
+from sshsnet_core.methods.stage1 import Stage1
 from sshsnet_core.networks.sshsnet import Plain3D, SSHSNet3D
 from sshsnet_core.settings import Settings
+
+Kind = Literal["ctam", "concatenation", "whole"]
+
+
+@dataclass(frozen=True)
+class Stage2:
+    """Stage 2's switches, and the stage 1 ``below`` it.
+
+    ``kind``: ``ctam`` or ``concatenation`` fuse stage 1 into 3D patches; ``whole`` is the 3D network alone, without a
+    stage below, on whole volumes that were downsampled once.
+    """
+
+    kind: Kind
+    below: Stage1 | None
 
 
 class Fine(nn.Module):
@@ -32,42 +47,41 @@ class Fine(nn.Module):
 
 
 def training_of(
-    method: Method, settings: Settings, folder: Path, identity: dict[str, Any], seed: int, effort: float
+    stage: Stage2, settings: Settings, folder: Path, identity: dict[str, Any], seed: int, effort: float
 ) -> Training:
     """How this stage 2 is trained. ``identity`` names the cases; the stage 1 that it stands on joins it here, whole."""
-    schedule = settings.train_3d_whole if method.stage2 == "whole" else settings.train_3d
+    schedule = settings.train_3d_whole if stage.kind == "whole" else settings.train_3d
     below = None
-    if method.stage1 is not None:
-        below = stage1.training_of(method.stage1, settings, folder, identity, seed, effort).fingerprint
+    if stage.below is not None:
+        below = stage1.training_of(stage.below, settings, folder, identity, seed, effort).fingerprint
     identity = {
         **identity,
-        "stage2": method.stage2,
+        "stage2": stage.kind,
         "network": settings.network_3d.model_dump(),
         "stage1": below,
         "patch": settings.patch,
     }
-    return Training(folder, f"stage 2, {method.key}", schedule, identity, seed, effort)
+    return Training(folder, f"stage 2, {stage.kind}", schedule, identity, seed, effort)
 
 
-def build(method: Method, settings: Settings) -> nn.Module:
+def build(stage: Stage2, settings: Settings) -> nn.Module:
     """The objective that holds the 3D network."""
-    if method.stage2 == "whole":
+    if stage.kind == "whole":
         return Fine(Plain3D(settings.network_3d))
-    assert method.stage1 is not None
-    assert method.stage2 is not None
-    branches = 2 if method.stage1.cps else 1
+    assert stage.below is not None
+    branches = 2 if stage.below.cps else 1
     channels = branches * settings.network_2d.decoder_channels
-    return Fine(SSHSNet3D(settings.network_3d, channels, method.stage2))
+    return Fine(SSHSNet3D(settings.network_3d, channels, stage.kind))
 
 
 def train_stage2(
-    method: Method, settings: Settings, training: Training, labelled: Sequence[StoredCase], coarse: Sequence[Coarse]
+    stage: Stage2, settings: Settings, training: Training, labelled: Sequence[StoredCase], coarse: Sequence[Coarse]
 ) -> pd.DataFrame:
     """Train, or continue, or find finished. ``coarse`` holds stage 1's output for each labelled case. The history."""
     training.seed_everything()
-    objective = build(method, settings)
+    objective = build(stage, settings)
     samples: Dataset[Batch]
-    if method.stage2 == "whole":
+    if stage.kind == "whole":
         # Rounded up to the 3D network's in-plane stride of 16.
         h, w = (-(-n // 16) * 16 for n in settings.slice_size)
         samples = WholeSamples(labelled, (settings.patch[0], h, w), training.seed)
@@ -76,7 +90,7 @@ def train_stage2(
     return train(training, objective, lambda epoch: samples)
 
 
-def load_network(method: Method, settings: Settings, training: Training) -> nn.Module:
+def load_network(stage: Stage2, settings: Settings, training: Training) -> nn.Module:
     """The trained 3D network in evaluation mode."""
-    objective = load_trained(training, build(method, settings))
+    objective = load_trained(training, build(stage, settings))
     return objective.network  # type: ignore[return-value]

@@ -40,15 +40,19 @@ STYLE: dict[Any, Any] = {
     # The same data give the same file.
     "svg.hashsalt": "sshsnet",
 }
-_BLUE, _ORANGE, _GREY = "#0077bb", "#ee7733", "#888888"
+_BLUE, _ORANGE, _GREY, _INTERVAL = "#0077bb", "#ee7733", "#888888", "#222222"
 
 
-def figure7(summary: pd.DataFrame, rows: Sequence[str], caption: str) -> Figure:
-    """Figure 7: the overall means of the rows, measured on the left, published on a panel of their own.
+def mean_bars(
+    summary: pd.DataFrame, rows: Sequence[str], caption: str, statistics: pd.DataFrame | None = None
+) -> Figure:
+    """Figures 7 and 9: the overall means of the rows, measured on the left, published on a panel of their own.
 
-    ``summary`` is what ``tables.summarise`` gives; ``caption`` says on what it was measured.
+    ``summary`` is what ``summary.summarise`` gives; ``caption`` says on what it was measured. ``statistics``, of the
+    same split, adds the intervals of the measured means as thin lines.
     """
     means = summary.set_index(["row", "structure", "source"])["mean"].to_dict()
+    intervals = {} if statistics is None else statistics.set_index(["row", "statistic"])[["low", "high"]].T.to_dict()
     places = np.arange(len(rows))[::-1]
     with plt.rc_context(STYLE):
         figure, (left, right) = plt.subplots(
@@ -63,9 +67,15 @@ def figure7(summary: pd.DataFrame, rows: Sequence[str], caption: str) -> Figure:
                 value = means.get((row, structure, source), float("nan"))
                 if np.isfinite(value):
                     axes.barh(place + shift, value, 0.38, color=colour)
-                    axes.text(value + 1, place + shift, f"{value:.1f}", va="center", fontsize=7)
+                    ends = intervals.get((row, structure), {}) if source == "measured" else {}
+                    low, high = ends.get("low", value), ends.get("high", value)
+                    # NaN, where there are too few subjects, draws no line.
+                    axes.plot([low, high], 2 * [place + shift], color=_INTERVAL, linewidth=0.9)
+                    axes.text(np.nanmax([value, high]) + 1, place + shift, f"{value:.1f}", va="center", fontsize=7)
             if (row, "mean of subjects", "measured") not in means:
                 left.text(1, place, NOT_RUN, va="center", color=_GREY, style="italic")
+            if (row, "mean of classes", "published") not in means:
+                right.text(1, place, "not published", va="center", color=_GREY, style="italic")
         left.set(
             title="Measured", xlabel="DSC (%)", xlim=(0, 112), xticks=range(0, 101, 20), yticks=places, yticklabels=rows
         )
@@ -74,15 +84,17 @@ def figure7(summary: pd.DataFrame, rows: Sequence[str], caption: str) -> Figure:
             axes.grid(visible=False, axis="y")
             axes.tick_params(axis="y", length=0)
         handles = [Patch(color=_BLUE, label="mean of subjects"), Patch(color=_ORANGE, label="mean of classes")]
-        _foot(figure, caption, handles, ncols=2)
+        lines = " Thin lines: 95 % intervals over the subjects of one training." if intervals else ""
+        _foot(figure, caption + lines, handles, ncols=2)
     plt.close(figure)
     return figure
 
 
-def figure8(cases: Mapping[str, View], methods: Sequence[str], caption: str) -> Figure:
-    """Figure 8: a mid-sagittal slice a row; the image, the truth, and each method's labels with the truth outlined.
+def side_by_side(cases: Mapping[str, View], methods: Sequence[str], caption: str) -> Figure:
+    """Figures 8 and 10: a mid-sagittal slice a row; the image, the truth, and each method's labels.
 
-    A method that a case lacks leaves its place empty and says so. Raises ``ValueError`` without cases.
+    The truth is outlined on the labels. A method that a case lacks leaves its place empty and says so. Raises
+    ``ValueError`` without cases.
     """
     if not cases:
         raise ValueError("There are no cases to show.")
@@ -103,7 +115,8 @@ def figure8(cases: Mapping[str, View], methods: Sequence[str], caption: str) -> 
                 _panel(axes, view, column, panel)
             line[0].set_ylabel(name)
         for column, axes in zip(columns, grid[0], strict=True):
-            axes.set_title(column.replace("SSHSNet-", "SSHSNet-\n"), fontsize=6.5)
+            # A title as long as a row's runs into its neighbours.
+            axes.set_title(column.replace("SSHSNet-", "SSHSNet-\n").replace(", ", ",\n"), fontsize=6.5)
         present = {number for view in cases.values() for labels in view.labels.values() for number in np.unique(labels)}
         handles = [Patch(color=to_hex(COLOURS[s.label] / 255), label=s.name) for s in COLUMN if s.label in present]
         _foot(figure, f"{caption} White lines: outline of the truth.", handles, ncols=10)

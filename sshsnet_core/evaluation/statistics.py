@@ -1,0 +1,151 @@
+"""What a difference between rows can carry: intervals over subjects, paired tests, named levels, distances, cost.
+
+The intervals and tests are over the subjects of one training. They do not say what another seed would have given; for
+that, see ``comparison``.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.stats import bootstrap, wilcoxon
+from statsmodels.stats.multitest import multipletests
+
+from sshsnet_core.evaluation.paper import OURS
+from sshsnet_core.evaluation.summary import MEANS, overall_means, scores_by_subject
+
+DIFFERENCE, P, P_HOLM = f"{OURS} minus row", "p", "p (Holm)"
+#: Shares of the truth's levels in percent, then counts.
+IDENTIFIED = {"id_centroid": "named right by centroid", "id_overlap": "named right by overlap"}
+COUNTS = ("missed", "shifted", "invented")
+HD95, NSD, MINUTES = "HD95", "surface Dice", "training, min"
+
+COLUMNS = ("row", "statistic", "value", "low", "high", "n")
+
+#: Fewer subjects get neither interval nor test: of five pairs, even five equal signs have p = 0.0625.
+FEWEST = 6
+CONFIDENCE = 0.95
+#: The ends of a 95 % percentile interval need one or two thousand (Efron and Tibshirani 1993, section 14.3).
+RESAMPLES = 2000
+
+Interval = tuple[float, float]
+_NONE: Interval = (float("nan"), float("nan"))
+
+
+def statistics(
+    results: pd.DataFrame, provenances: Sequence[Mapping[str, Any]], rows: Collection[str], split: str
+) -> pd.DataFrame:
+    """Tidy statistics of every measured row: ``row, statistic, value, low, high, n``; NaN is what cannot be told.
+
+    - The overall means of DSC (%), with their intervals; ``n`` subjects.
+    - ``DIFFERENCE`` (percentage points of the mean of subjects, over the subjects that both rows have) with its
+      interval, ``P`` of the two-sided Wilcoxon signed-rank test on these pairs, and ``P_HOLM``, corrected for all
+      the tests of this table on this split.
+    - ``IDENTIFIED`` in percent and ``missed``, ``shifted``, ``invented`` as counts; ``n`` levels judged.
+    - ``HD95`` (mm, over structures that were predicted at all) and ``NSD`` (%), as means of subjects.
+    - ``MINUTES`` of training behind these ``n`` results files; a stage that rows share counts for each of them.
+    """
+    scores = {row: scores_by_subject(results, row, split) for row in rows}
+    scores = {row: of_row for row, of_row in scores.items() if not of_row.empty}
+    lines: list[tuple[Any, ...]] = []
+    for row, of_row in scores.items():
+        of_levels, of_surfaces = _identification(results, row, split), _surfaces(results, row, split)
+        of_all = (*_means(of_row), *of_levels, *of_surfaces, _cost(provenances, row, split))
+        lines += [(row, *line) for line in of_all]
+    frame = pd.DataFrame(lines + _comparisons(scores), columns=list(COLUMNS))
+    return frame.astype({"value": float, "low": float, "high": float, "n": int})
+
+
+def mean_intervals(scores: npt.NDArray[np.floating]) -> list[Interval]:
+    """Bootstrap intervals of the three ``MEANS``, from scores (subjects, 19).
+
+    Whole subjects are drawn, so that a subject's structures stay together. A resample without any T9 has no T9 in its
+    mean of classes, as a cohort without any has none; a class that leaves so in part of the resamples widens the
+    interval. That is also why the interval is the percentiles' and not BCa's: BCa corrects by leaving out one subject
+    at a time, and the mean of classes jumps where that subject is the only one with T9.
+    """
+    if len(scores) < FEWEST:
+        return [_NONE] * len(MEANS)
+    low, high = _bootstrap(np.arange(len(scores)), lambda index, axis: overall_means(scores[index]))
+    return list(zip(low.tolist(), high.tolist(), strict=True))
+
+
+def paired(ours: pd.Series, other: pd.Series) -> tuple[float, Interval, float, int]:
+    """Mean of ``ours - other`` over their common subjects, its bootstrap interval, Wilcoxon's p, and their number.
+
+    Interval and p are NaN below ``FEWEST`` pairs, p also below ``FEWEST`` pairs that differ: Wilcoxon drops equal ones.
+    """
+    differences = (ours - other).dropna().to_numpy()
+    interval, p = _NONE, float("nan")
+    if len(differences) >= FEWEST:
+        low, high = _bootstrap(differences, np.mean)
+        interval = float(low), float(high)
+    if np.count_nonzero(differences) >= FEWEST:
+        p = float(wilcoxon(differences).pvalue)
+    return _mean(differences), interval, p, len(differences)
+
+
+def _bootstrap(sample: np.ndarray, statistic: Any) -> Any:
+    drawn = bootstrap(
+        (sample,),
+        statistic,
+        n_resamples=RESAMPLES,
+        batch=500,
+        vectorized=True,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        # The same results give the same interval.
+        rng=np.random.default_rng(0),
+    )
+    return drawn.confidence_interval
+
+
+def _means(scores: pd.DataFrame) -> list[tuple[Any, ...]]:
+    values = scores.to_numpy()
+    points = zip(MEANS, overall_means(values), mean_intervals(values), strict=True)
+    return [(name, float(mean), *interval, len(values)) for name, mean, interval in points]
+
+
+def _comparisons(scores: Mapping[str, pd.DataFrame]) -> list[tuple[Any, ...]]:
+    """``OURS`` against every other row, with Holm's correction over the tests that could be made."""
+    if OURS not in scores:
+        return []
+    ours = scores[OURS].mean(axis=1)
+    tests = {row: paired(ours, of_row.mean(axis=1)) for row, of_row in scores.items() if row != OURS}
+    made = {row: p for row, (_, _, p, _) in tests.items() if np.isfinite(p)}
+    corrected = dict(zip(made, multipletests(list(made.values()), method="holm")[1], strict=True)) if made else {}
+    lines: list[tuple[Any, ...]] = []
+    for row, (difference, interval, p, n) in tests.items():
+        lines.append((row, DIFFERENCE, difference, *interval, n))
+        lines += [(row, P, p, *_NONE, n), (row, P_HOLM, corrected.get(row, float("nan")), *_NONE, n)]
+    return lines
+
+
+def _identification(results: pd.DataFrame, row: str, split: str) -> list[tuple[Any, ...]]:
+    def judged(metric: str) -> npt.NDArray[np.floating]:
+        verdicts = scores_by_subject(results, row, split, metric).to_numpy()
+        return verdicts[np.isfinite(verdicts)]
+
+    levels = len(judged("missed"))
+    rates = [(name, 100 * _mean(judged(metric)), *_NONE, levels) for metric, name in IDENTIFIED.items()]
+    # Where levels were judged but no name was predicted in vain, none was invented.
+    return rates + [(metric, judged(metric).sum() if levels else np.nan, *_NONE, levels) for metric in COUNTS]
+
+
+def _surfaces(results: pd.DataFrame, row: str, split: str) -> list[tuple[Any, ...]]:
+    subjects = {m: scores_by_subject(results, row, split, m).mean(axis=1) for m in ("hd95", "nsd")}
+    hd95, nsd = subjects["hd95"], subjects["nsd"]
+    return [(HD95, hd95.mean(), *_NONE, len(hd95)), (NSD, 100 * nsd.mean(), *_NONE, len(nsd))]
+
+
+def _cost(provenances: Sequence[Mapping[str, Any]], row: str, split: str) -> tuple[Any, ...]:
+    """Minutes of training behind ``n`` results files."""
+    files = [s["durations_s"] for s in provenances if row in s["methods"] and s["split"] == split]
+    seconds = [spent for durations in files for what, spent in durations.items() if what.startswith("training")]
+    return MINUTES, sum(seconds) / 60 if seconds else np.nan, *_NONE, len(files)
+
+
+def _mean(values: npt.NDArray[np.floating]) -> float:
+    return float(values.mean()) if len(values) else float("nan")

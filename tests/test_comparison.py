@@ -10,7 +10,15 @@ from sshsnet_core.evaluation.comparison import compare_seeds, write_comparison
 
 def scores(method: str, values: dict[tuple[str, str], float]) -> pd.DataFrame:
     lines = [
-        {"method": method, "fold": "0", "split": "validation", "case": case, "structure": s, "metric": "dsc", "value": v}
+        {
+            "method": method,
+            "fold": "0",
+            "split": "validation",
+            "case": case,
+            "structure": s,
+            "metric": "dsc",
+            "value": v,
+        }
         for (case, s), v in values.items()
     ]
     return pd.DataFrame(lines)

@@ -14,7 +14,6 @@ from conftest import MakeCase
 
 from sshsnet_core.anatomy import N_CLASSES
 from sshsnet_core.data.preprocessing import Preprocessing
-from sshsnet_core.data.sampling import pad_volume
 from sshsnet_core.data.store import StoredCase
 from sshsnet_core.evaluation import paper
 from sshsnet_core.learning.cps import CrossPseudoSupervision

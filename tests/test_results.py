@@ -130,7 +130,10 @@ def test_a_sidecar_must_tell_pool_fold_and_split(tmp_path, change):
 def test_test_images_without_truth_leave_a_sidecar_and_no_scores(tmp_path):
     write_results(tmp_path / "a.csv", [row()], origin())
     (tmp_path / "b.json").write_text(json.dumps(origin() | {"split": "test", "fold": "0+1"}))
-    assert [(s["split"], s["methods"]) for s in read_provenance(tmp_path)] == [("validation", ["SSHSNet"]), ("test", [])]
+    assert [(s["split"], s["methods"]) for s in read_provenance(tmp_path)] == [
+        ("validation", ["SSHSNet"]),
+        ("test", []),
+    ]
     assert len(read_results(tmp_path)) == 1
 
 

@@ -41,7 +41,7 @@ def summarise(results: pd.DataFrame, rows: Published, split: str = "validation")
     columns = ["row", "structure", "source", "mean", "sd", "n"]
     if not parts:
         return pd.DataFrame(columns=columns)
-    return pd.concat(parts, ignore_index=True)[columns].astype({"mean": float, "sd": float, "n": "Int64"})
+    return pd.concat(parts, ignore_index=True).reindex(columns=columns).astype({"mean": float, "sd": float, "n": "Int64"})
 
 
 def scores_by_subject(results: pd.DataFrame, row: str, split: str, metric: str = "dsc") -> pd.DataFrame:

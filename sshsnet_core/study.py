@@ -184,7 +184,12 @@ class Study:
         which = "+".join(map(str, folds))
         name = f"{key}-fold{which}-validation" if split == "validation" else f"{key}-test"
         path = self.work / "results" / f"{name}.csv"
-        about = {"fold": which, "split": split, "pool": self.pool_name(key), "trainings": self._fingerprints(key, folds)}
+        about = {
+            "fold": which,
+            "split": split,
+            "pool": self.pool_name(key),
+            "trainings": self._fingerprints(key, folds),
+        }
         if _says(path.with_suffix(".json"), about):
             return path
         segmenter = self.segmenter(key, folds)
@@ -207,7 +212,9 @@ class Study:
 
     def _fingerprints(self, key: str, folds: Sequence[int]) -> dict[str, str]:
         return {
-            f"fold {fold}, {name}": stage.fingerprint for fold in folds for name, stage in self._stages(key, fold).items()
+            f"fold {fold}, {name}": stage.fingerprint
+            for fold in folds
+            for name, stage in self._stages(key, fold).items()
         }
 
     def _score_case(self, case: Case, prediction: np.ndarray, path: Path) -> list[Any]:

@@ -88,10 +88,9 @@ def test_the_dataset_is_made_once_from_the_stores_arrays(cases: list[StoredCase]
 def test_environment_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("nnUNet_results", "mine")
     before, backend = dict(os.environ), matplotlib.get_backend()
-    with pytest.raises(KeyError), environment(tmp_path, tmp_path):
-        assert os.environ["nnUNet_results"] == str(tmp_path)
-        os.environ["left"] = "behind"
-        raise KeyError
+    with environment(tmp_path, tmp_path):
+        assert os.environ["nnUNet_results"] == str(tmp_path)  # noqa: SIM112
+        os.environ["LEFT"] = "behind"
     assert dict(os.environ) == before
     assert matplotlib.get_backend() == backend
 
@@ -131,13 +130,14 @@ def test_an_interrupted_training_goes_on_and_a_finished_one_is_found(
 
     system, own = NNUNet("2d"), job(cases, tmp_path, epochs=3)
 
-    def stop(trainer: SpineTrainer, outputs: Any) -> None:
+    def stop(trainer: SpineTrainer) -> None:
         if trainer.current_epoch == 2:
             raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(SpineTrainer, "on_validation_epoch_start", lambda trainer: stop(trainer, None))
-        system.train(own)
+    with monkeypatch.context() as patched:
+        patched.setattr(SpineTrainer, "on_validation_epoch_start", stop)
+        with pytest.raises(KeyboardInterrupt):
+            system.train(own)
     capsys.readouterr()
     history = system.train(own)["nnU-Net"]
     assert "epoch 3/3" in (printed := capsys.readouterr().out)

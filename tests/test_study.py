@@ -96,9 +96,7 @@ def test_hidden_truth_leaves_label_maps_and_no_scores(
     """As of MRSpineSeg's test images, which have no masks."""
     hidden = tuple(replace(case, labels=None) for case in study.cohort.unlabelled)
     elsewhere = Study(study.settings, tmp_path)
-    vars(elsewhere).update(
-        cohort=replace(study.cohort, unlabelled=hidden), store=study.store, folds=study.folds
-    )
+    vars(elsewhere).update(cohort=replace(study.cohort, unlabelled=hidden), store=study.store, folds=study.folds)
     trained = study.segmenter("2d-wo-pre-cps", [0])
     monkeypatch.setattr(Study, "segmenter", lambda *_: trained)
     sidecar = elsewhere.score_test("2d-wo-pre-cps", [0])

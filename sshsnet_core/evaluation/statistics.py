@@ -50,9 +50,9 @@ def statistics(
     scores = {row: scores_by_subject(results, row, split) for row in rows}
     scores = {row: of_row for row, of_row in scores.items() if not of_row.empty}
     lines: list[tuple[Any, ...]] = []
-    for row, of_row in scores.items():
-        of_levels, of_surfaces = _identification(results, row, split), _surfaces(results, row, split)
-        of_all = (*_means(of_row), *of_levels, *of_surfaces, _cost(provenances, row, split))
+    for row, dsc in scores.items():
+        of_row = results[(results["method"] == row) & (results["split"] == split)]
+        of_all = (*_means(dsc), *_identification(of_row), *_surfaces(of_row), _cost(provenances, row, split))
         lines += [(row, *line) for line in of_all]
     frame = pd.DataFrame(lines + _comparisons(scores), columns=list(COLUMNS))
     return frame.astype({"value": float, "low": float, "high": float, "n": int})
@@ -123,21 +123,23 @@ def _comparisons(scores: Mapping[str, pd.DataFrame]) -> list[tuple[Any, ...]]:
     return lines
 
 
-def _identification(results: pd.DataFrame, row: str, split: str) -> list[tuple[Any, ...]]:
-    def judged(metric: str) -> npt.NDArray[np.floating]:
-        verdicts = scores_by_subject(results, row, split, metric).to_numpy()
-        return verdicts[np.isfinite(verdicts)]
+def _identification(of_row: pd.DataFrame) -> list[tuple[Any, ...]]:
+    """Over the levels of all subjects, from a row's scores of every metric."""
+    verdicts = of_row.groupby("metric")["value"].agg(["mean", "sum", "count"]).reindex([*IDENTIFIED, *COUNTS])
+    levels = int(verdicts["count"].fillna(0)["missed"])
+    if levels:
+        # Where levels were judged but no name was predicted in vain, none was invented.
+        verdicts = verdicts.fillna(0)
+    rates, totals = 100 * verdicts["mean"], verdicts["sum"]
+    lines = [(name, rates[metric], *_NONE, levels) for metric, name in IDENTIFIED.items()]
+    return lines + [(metric, totals[metric], *_NONE, levels) for metric in COUNTS]
 
-    levels = len(judged("missed"))
-    rates = [(name, 100 * _mean(judged(metric)), *_NONE, levels) for metric, name in IDENTIFIED.items()]
-    # Where levels were judged but no name was predicted in vain, none was invented.
-    return rates + [(metric, judged(metric).sum() if levels else np.nan, *_NONE, levels) for metric in COUNTS]
 
-
-def _surfaces(results: pd.DataFrame, row: str, split: str) -> list[tuple[Any, ...]]:
-    subjects = {m: scores_by_subject(results, row, split, m).mean(axis=1) for m in ("hd95", "nsd")}
-    hd95, nsd = subjects["hd95"], subjects["nsd"]
-    return [(HD95, hd95.mean(), *_NONE, len(hd95)), (NSD, 100 * nsd.mean(), *_NONE, len(nsd))]
+def _surfaces(of_row: pd.DataFrame) -> list[tuple[Any, ...]]:
+    subjects = of_row.groupby(["metric", "case"])["value"].mean().groupby("metric").agg(["mean", "count"])
+    subjects = subjects.reindex(["hd95", "nsd"])
+    means, n = subjects["mean"], subjects["count"].fillna(0)
+    return [(HD95, means["hd95"], *_NONE, n["hd95"]), (NSD, 100 * means["nsd"], *_NONE, n["nsd"])]
 
 
 def _cost(provenances: Sequence[Mapping[str, Any]], row: str, split: str) -> tuple[Any, ...]:

@@ -41,15 +41,17 @@ def summarise(results: pd.DataFrame, rows: Published, split: str = "validation")
     columns = ["row", "structure", "source", "mean", "sd", "n"]
     if not parts:
         return pd.DataFrame(columns=columns)
-    return pd.concat(parts, ignore_index=True).reindex(columns=columns).astype({"mean": float, "sd": float, "n": "Int64"})
+    return (
+        pd.concat(parts, ignore_index=True).reindex(columns=columns).astype({"mean": float, "sd": float, "n": "Int64"})
+    )
 
 
-def scores_by_subject(results: pd.DataFrame, row: str, split: str, metric: str = "dsc") -> pd.DataFrame:
-    """A row's scores, one line a subject and one column a structure, NaN where it was not scored; DSC in percent.
+def scores_by_subject(results: pd.DataFrame, row: str, split: str) -> pd.DataFrame:
+    """A row's DSC in percent, one line a subject and one column a structure, NaN where it was not scored.
 
     Raises ``ResultsError`` where a case was scored twice.
     """
-    scores = results[(results["metric"] == metric) & (results["split"] == split) & (results["method"] == row)]
+    scores = results[(results["metric"] == "dsc") & (results["split"] == split) & (results["method"] == row)]
     twice = scores[scores.duplicated(["case", "structure"])]
     if not twice.empty:
         scored = "was held out in two folds" if split == "validation" else "was segmented by two ensembles"
@@ -57,8 +59,8 @@ def scores_by_subject(results: pd.DataFrame, row: str, split: str, metric: str =
             f"{row}: the case {twice.iloc[0]['case']} {scored}; the results come from different divisions into folds "
             "or different ensembles. Delete the older ones or measure them again."
         )
-    wide = scores.pivot(index="case", columns="structure", values="value").reindex(columns=list(NAMES)).astype(float)
-    return 100 * wide if metric == "dsc" else wide
+    wide = scores.pivot(index="case", columns="structure", values="value")
+    return 100 * wide.reindex(columns=list(NAMES)).astype(float)
 
 
 def overall_means(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:

@@ -76,7 +76,7 @@ def overlap_on_grid(length: int, overlap: float) -> float:
 
 @torch.inference_mode()
 def segment_whole(network: nn.Module, volume: np.ndarray, device: torch.device) -> np.ndarray:
-    """SSHSNet-3D: a whole volume (Z, H, W), H and W even, downsampled once; its probabilities doubled: (C1, Z, H, W)."""
+    """SSHSNet-3D: a whole volume (Z, H, W), H and W even, downsampled once; the probabilities doubled (C1, Z, H, W)."""
     image = halve_image(torch.from_numpy(np.array(volume)))[None, None]
     h, w = image.shape[-2:]
     # The 3D network's in-plane stride is 16.

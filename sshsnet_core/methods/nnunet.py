@@ -149,7 +149,7 @@ class TrainedNNUNet:
     spacing_mm: tuple[float, float, float]
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Class probabilities (C1, Z, H, W) of a preprocessed volume (Z, H, W): overlapping tiles, their scores averaged."""
+        """Class probabilities (C1, Z, H, W) of a preprocessed volume (Z, H, W): overlapping tiles, averaged."""
         with environment(self.dataset.folder, self.dataset.folder):
             _, probabilities = self.predictor.predict_single_npy_array(
                 np.array(image, np.float32)[None], {"spacing": self.spacing_mm}, save_or_return_probabilities=True

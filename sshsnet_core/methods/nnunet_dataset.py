@@ -35,7 +35,7 @@ NAME = "Dataset001_Spine"
 def environment(dataset: Path, results: Path, data_workers: int = 1) -> Iterator[None]:
     """nnU-Net as it may run inside this study: its folders are ours, its remarks are not printed.
 
-    nnU-Net asks the environment for its folders whenever it needs one; it and what it imports leave variables there, and
+    nnU-Net asks the environment for its folders whenever it needs one; it and what it imports leave variables there and
     set matplotlib's backend. Both are put back as they were. 0 ``data_workers`` read in the training's own process.
     """
     variables = {
@@ -181,7 +181,9 @@ def _preprocess(
     for path in (folder, partial):
         path.mkdir(parents=True, exist_ok=True)
     missing = [case for case in cases if not (folder / f"{case.name}.pkl").exists()]
-    with Progress(f"nnU-Net's dataset, {configuration}", len(cases), "case", done=len(cases) - len(missing)) as progress:
+    with Progress(
+        f"nnU-Net's dataset, {configuration}", len(cases), "case", done=len(cases) - len(missing)
+    ) as progress:
         for case in missing:
             image, labels = np.array(case.image)[None], np.array(case.labels, np.int16)[None]
             data, seg, properties = DefaultPreprocessor(verbose=False).run_case_npy(

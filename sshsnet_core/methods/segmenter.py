@@ -13,7 +13,7 @@ from sshsnet_core.methods.system import Segmentation
 
 @dataclass(frozen=True)
 class Segmenter:
-    """A row's networks of one fold, or of several: their class probabilities are averaged, as for the test set in 4.4."""
+    """A row's networks of one fold, or of several, whose class probabilities are averaged (the test set of 4.4)."""
 
     preprocessing: Preprocessing
     networks: Sequence[Segmentation]

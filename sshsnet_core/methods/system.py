@@ -16,7 +16,7 @@ import torch
 from sshsnet_core.data.store import StoredCase
 from sshsnet_core.settings import Settings
 
-#: A trained system put to use: a preprocessed volume, float32 (Z, H, W), to class probabilities (C1, Z, H, W) on the same grid.
+#: A trained system put to use: a preprocessed volume, float32 (Z, H, W), to class probabilities (C1, Z, H, W) on its grid.
 Segmentation = Callable[[np.ndarray], np.ndarray]
 
 
@@ -54,8 +54,11 @@ class Job:
 
 
 class Stage(Protocol):
-    """One training of a row: its folder, which holds ``history.csv`` (a line an epoch, with the columns ``epoch``,
-    ``loss``, ``learning_rate`` and ``seconds`` among others), and a fingerprint of everything that decides the result."""
+    """One training of a row: its folder and a fingerprint of everything that decides the result.
+
+    The folder holds ``history.csv``: a line an epoch, with the columns ``epoch``, ``loss``, ``learning_rate`` and
+    ``seconds`` among others.
+    """
 
     @property
     def folder(self) -> Path: ...

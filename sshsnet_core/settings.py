@@ -89,6 +89,8 @@ class NNUNetSettings(_Frozen):
     Everything else is nnU-Net's own choice. The defaults are the paper's patches and nnU-Net's own sizes.
     """
 
+    #: (z, rows, columns) in mm to which nnU-Net resamples; None: what the planner finds, which is the store's own.
+    spacing_mm: tuple[float, float, float] | None = None
     #: (rows, columns), and (slices, rows, columns).
     patch_2d: tuple[Positive, Positive] = (896, 512)
     patch_3d: tuple[Positive, Positive, Positive] = (8, 640, 320)

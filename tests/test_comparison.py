@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sshsnet_core.evaluation.comparison import compare_seeds, write_comparison
+from sshsnet_core.evaluation.comparison import NAMED, compare_released, compare_seeds, write_comparison
 
 
 def scores(method: str, values: dict[tuple[str, str], float]) -> pd.DataFrame:
@@ -44,8 +44,26 @@ def test_means_are_those_of_the_tables(comparison: pd.DataFrame) -> None:
 
 
 def test_files_hold_the_caption_and_the_tidy_numbers(comparison: pd.DataFrame, tmp_path: Path) -> None:
-    write_comparison(tmp_path, comparison, "Two seeds of nothing.")
-    assert "Two seeds of nothing." in (tmp_path / "cps.md").read_text()
+    write_comparison(tmp_path, "cps", "CPS twice", comparison, "Two seeds of nothing.")
+    text = (tmp_path / "cps.md").read_text()
+    assert text.startswith("# CPS twice\n\nTwo seeds of nothing.")
+    assert "`make cps`" in text
     tidy = pd.read_csv(tmp_path / "cps.csv")
-    assert list(tidy.columns) == ["row", "seed", "structure", "mean"]
-    assert tidy.query("structure == 'mean of subjects' and seed == 1")["mean"].item() == pytest.approx(75)
+    assert list(tidy.columns) == ["row", "seed", "quantity", "value"]
+    assert tidy.query("quantity == 'mean of subjects' and seed == 1")["value"].item() == pytest.approx(75)
+
+
+def test_a_baseline_as_released_stands_beside_ours() -> None:
+    own = scores("CoTr", {(f"case {n}", "L3"): 0.8 + 0.01 * n for n in range(8)})
+    released = scores("CoTr, released order", {(f"case {n}", "L3"): 0.7 for n in range(8)})
+    named = own.assign(metric="id_overlap", value=[1.0] * 6 + [0.0] * 2)
+    results = pd.concat([own, released, named, named.assign(method="CoTr, released order", value=0.5)])
+    pairs = [("CoTr, released order", "CoTr"), ("2D nnU-Net, upside down", "2D nnU-Net")]
+    ours, theirs = compare_released(results, pairs).to_dict("records")
+    assert (ours["row"], ours["form"], theirs["form"]) == ("CoTr", "as here", "as released")
+    assert ours["mean of subjects"] == pytest.approx(83.5)
+    assert (ours[NAMED], theirs[NAMED]) == (75, 50)
+    assert theirs["difference"] == pytest.approx(-13.5)
+    assert theirs["low"] < -13.5 < theirs["high"]
+    assert theirs["p"] == pytest.approx(2 / 2**8)
+    assert pd.isna(ours["difference"])

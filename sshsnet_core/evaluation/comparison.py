@@ -1,4 +1,4 @@
-"""Rows over several seeds: a difference beside the one that the seed alone makes (section 5.3's question)."""
+"""Rows side by side: over several seeds (what the seed alone makes), and baselines as released beside ours."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,10 +6,12 @@ from pathlib import Path
 import pandas as pd
 
 from sshsnet_core.evaluation.results import write_text
-from sshsnet_core.evaluation.summary import MEANS, RARE, summarise
+from sshsnet_core.evaluation.statistics import paired
+from sshsnet_core.evaluation.summary import MEANS, RARE, scores_by_subject, summarise
 
 #: What is compared: the overall means and the two structures that the paper's CPS is said to save.
 SHOWN = (*MEANS, *RARE)
+NAMED = "levels named right"
 
 
 def compare_seeds(results: Mapping[int, pd.DataFrame], titles: Sequence[str]) -> pd.DataFrame:
@@ -27,12 +29,35 @@ def compare_seeds(results: Mapping[int, pd.DataFrame], titles: Sequence[str]) ->
     return pd.DataFrame(lines, columns=["row", "seed", *SHOWN])
 
 
-def write_comparison(folder: Path, comparison: pd.DataFrame, caption: str) -> None:
-    """Write ``cps.csv`` (tidy: row, seed, structure, mean) and ``cps.md`` with its caption."""
+def compare_released(results: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Two lines a pair of (released, own) titles: as we read the system, and as it was released.
+
+    The held-out cases' ``MEANS`` (DSC in percent), the levels named right by overlap (percent), and, beside the
+    released row, ``difference`` from ours (points of the mean of subjects) with its 95 % interval over subjects and the Wilcoxon
+    ``p``. A pair without results of both is left out.
+    """
+    lines = []
+    for released, own in pairs:
+        scores = {title: scores_by_subject(results, title, "validation") for title in (own, released)}
+        if any(frame.empty for frame in scores.values()):
+            continue
+        subjects = [frame.mean(axis=1) for frame in scores.values()]
+        difference, (low, high), p, _ = paired(subjects[1], subjects[0])
+        for title, form in ((own, "as here"), (released, "as released")):
+            means = summarise(results, {title: {}}).set_index("structure")["mean"]
+            named = results.query("method == @title and split == 'validation' and metric == 'id_overlap'")["value"]
+            line = {"row": title, "form": form, **{name: means[name] for name in MEANS}, NAMED: 100 * named.mean()}
+            if form == "as released":
+                line |= {"difference": difference, "low": low, "high": high, "p": p}
+            lines.append(line)
+    return pd.DataFrame(lines, columns=["row", "form", *MEANS, NAMED, "difference", "low", "high", "p"])
+
+
+def write_comparison(folder: Path, name: str, title: str, comparison: pd.DataFrame, caption: str) -> None:
+    """Write ``<name>.md`` with its caption, and ``<name>.csv``, tidy: the first two columns, quantity, value."""
     folder.mkdir(parents=True, exist_ok=True)
     text = comparison.to_markdown(index=False, floatfmt=".2f")
-    title = "# CPS at equal steps and at equal time"
-    missing = "A row or seed that is missing has not been run yet: `make cps` runs them all."
-    write_text(folder / "cps.md", f"{title}\n\n{caption} {missing}\n\n{text}\n")
-    tidy = comparison.melt(["row", "seed"], var_name="structure", value_name="mean")
-    write_text(folder / "cps.csv", tidy.to_csv(index=False, float_format="%.4f"))
+    missing = f"What is missing has not been run yet: `make {name}` runs it all."
+    write_text(folder / f"{name}.md", f"# {title}\n\n{caption} {missing}\n\n{text}\n")
+    tidy = comparison.melt(list(comparison.columns[:2]), var_name="quantity").dropna()
+    write_text(folder / f"{name}.csv", tidy.to_csv(index=False, float_format="%.4f", lineterminator="\n"))

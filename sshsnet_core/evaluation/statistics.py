@@ -27,7 +27,7 @@ COLUMNS = ("row", "statistic", "value", "low", "high", "n")
 #: Fewer subjects get neither interval nor test: of five pairs, even five equal signs have p = 0.0625.
 FEWEST = 6
 CONFIDENCE = 0.95
-#: The ends of a 95 % percentile interval need one or two thousand (Efron and Tibshirani 1993, section 14.3).
+#: The ends of a 95 % percentile interval need one or two thousand (Efron and Tibshirani 1993).
 RESAMPLES = 2000
 
 Interval = tuple[float, float]
@@ -129,7 +129,7 @@ def _identification(of_row: pd.DataFrame) -> list[tuple[Any, ...]]:
     levels = int(verdicts["count"].fillna(0)["missed"])
     if levels:
         # Where levels were judged but no name was predicted in vain, none was invented.
-        verdicts = verdicts.fillna(0)
+        verdicts.loc["invented"] = verdicts.loc["invented"].fillna(0)
     rates, totals = 100 * verdicts["mean"], verdicts["sum"]
     lines = [(name, rates[metric], *_NONE, levels) for metric, name in IDENTIFIED.items()]
     return lines + [(metric, totals[metric], *_NONE, levels) for metric in COUNTS]

@@ -1,7 +1,7 @@
 """The study's store as nnU-Net's dataset: its fingerprint, its plans with the paper's patches, its preprocessed cases.
 
 The store's volumes lie on one spacing already and are z-scored. nnU-Net crops, normalises and resamples them once more
-by its own rules, which then change next to nothing; so a prediction lands on the store's grid by itself.
+by its own rules, which change next to nothing unless a coarser spacing is pinned, and brings its predictions back.
 """
 
 import hashlib
@@ -160,7 +160,8 @@ def _plan(
         "median_relative_size_after_cropping": 1.0,
     }
     (preprocessed / "dataset_fingerprint.json").write_text(json.dumps(fingerprint))
-    planner = Planner(NAME, suppress_transpose=True)
+    wanted = settings.spacing_mm and [float(length) for length in settings.spacing_mm]
+    planner = Planner(NAME, suppress_transpose=True, overwrite_target_spacing=wanted)
     # The paper has no low-resolution network, and a narrow patch of a small profile must not call for one.
     planner.lowres_creation_threshold = 0
     planner.plan_experiment()

@@ -16,7 +16,7 @@ import torch
 from sshsnet_core.data.store import StoredCase
 from sshsnet_core.settings import Settings
 
-#: A trained system put to use: a preprocessed volume, float32 (Z, H, W), to class probabilities (C1, Z, H, W) on its grid.
+#: A trained system put to use: a preprocessed volume, float32 (Z, H, W), to class probabilities (C1, Z, H, W) there.
 Segmentation = Callable[[np.ndarray], np.ndarray]
 
 

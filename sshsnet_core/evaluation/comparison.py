@@ -33,8 +33,8 @@ def compare_released(results: pd.DataFrame, pairs: Sequence[tuple[str, str]]) ->
     """Two lines a pair of (released, own) titles: as we read the system, and as it was released.
 
     The held-out cases' ``MEANS`` (DSC in percent), the levels named right by overlap (percent), and, beside the
-    released row, ``difference`` from ours (points of the mean of subjects) with its 95 % interval over subjects and the Wilcoxon
-    ``p``. A pair without results of both is left out.
+    released row, ``difference`` from ours (points of the mean of subjects) with its 95 % interval over subjects and
+    Wilcoxon's ``p``. A pair without results of both is left out.
     """
     lines = []
     for released, own in pairs:

@@ -129,6 +129,7 @@ class NNUNet:
         trainer.labelled = [case.name for case in job.labelled]
         trainer.watched = [case.name for case in job.watched]
         trainer.upside_down, trainer.seed = self.upside_down, job.seed
+        trainer.adam_learning_rate = settings.adam_learning_rate
         trainer.cotr = None
         if self.network != "unet":
             trainer.cotr = job.settings.cotr, "corrected" if self.network == "cotr" else "released"

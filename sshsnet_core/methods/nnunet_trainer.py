@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from nnunetv2.training.data_augmentation.compute_initial_patch_size import get_patch_size
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
@@ -36,6 +37,7 @@ class SpineTrainer(nnUNetTrainer):
     watched: list[str]
     upside_down: bool
     seed: int
+    adam_learning_rate: float | None
     #: CoTr in place of the U-Net, where given.
     cotr: tuple[CoTrSettings, str] | None
     history_file: Path
@@ -83,6 +85,16 @@ class SpineTrainer(nnUNetTrainer):
         random.seed(drawn)
         np.random.seed(drawn)
         torch.manual_seed(drawn)
+
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
+        """nnU-Net's own SGD, or AdamW as in its variant ``nnUNetTrainerAdam``; both under its polynomial decay."""
+        if self.adam_learning_rate is None:
+            return super().configure_optimizers()
+        self.initial_lr = self.adam_learning_rate
+        optimizer = torch.optim.AdamW(
+            self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay, amsgrad=True
+        )
+        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     # --- CoTr -------------------------------------------------------------------------------------------------------
 

@@ -104,8 +104,8 @@ class NNUNetSettings(_Frozen):
     epochs: Positive = 1000
     steps_per_epoch: Positive = 250
     validation_steps: Positive = 50
-    #: None: nnU-Net's own SGD at 0.01. A number: AdamW from there, as in nnU-Net's trainer variants; SGD spends its first
-    #: thousand steps on telling spine from background, which is all of a small profile's schedule.
+    #: None: nnU-Net's own SGD from 0.01. A number: AdamW from there, as in nnU-Net's trainer variants; SGD spends its
+    #: first hundreds of steps on telling spine from background, which is all that a small profile has.
     adam_learning_rate: Annotated[float, Field(gt=0)] | None = None
 
 

@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     predict.set_defaults(run=_predict)
 
     for command in (phantom, study, predict):
-        command.add_argument("--profile", default="mini", help="smoke, mini, paper or a YAML file (default mini)")
+        command.add_argument("--profile", default="mini", help="smoke, mini, gpu, paper or a YAML file (default mini)")
     for command in (study, predict):
         command.add_argument("--effort", type=float, default=1.0, help="multiplies every step count (default 1)")
     return parser

@@ -185,11 +185,11 @@ class Settings(_Frozen):
     train_3d: TrainingSettings
 
 
-PROFILES = ("smoke", "mini", "paper")
+PROFILES = ("smoke", "mini", "gpu", "paper")
 
 
 def load_settings(profile: str) -> Settings:
-    """The settings of a profile: ``smoke``, ``mini``, ``paper``, or the path of a YAML file of one's own.
+    """The settings of a profile: ``smoke``, ``mini``, ``gpu``, ``paper``, or the path of a YAML file of one's own.
 
     Raises ``SettingsError`` for an unknown profile, an unknown key or a value of the wrong type.
     """

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import nbformat
 import numpy as np
 import pytest
 import torch
 from conftest import MakeCase
+from nbclient import NotebookClient
 
 from sshsnet_core.anatomy import N_CLASSES
 from sshsnet_core.data.store import StoredCase
@@ -80,9 +82,30 @@ def test_the_dataset_is_made_once_from_the_stores_arrays(cases: list[StoredCase]
     again = prepare(replace(job(cases, tmp_path), labelled=cases[1:], watched=cases[:1], seed=7), "3d_fullres")
     assert again.folder == first.folder
     assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert prepare(job(cases, tmp_path, epochs=5), "3d_fullres").folder == first.folder
     assert prepare(job(cases, tmp_path, patch_3d=(8, 32, 32)), "3d_fullres").folder != first.folder
     assert set(first.plans["configurations"]) == {"2d", "3d_fullres"}
     assert first.plans["transpose_forward"] == [0, 1, 2]
+
+
+def test_a_dataset_whose_making_was_interrupted_is_completed(
+    cases: list[StoredCase], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+
+    write, own = nnUNetDatasetBlosc2.save_case, job(cases, tmp_path)
+
+    def stop(data: np.ndarray, seg: np.ndarray, properties: dict, path: str, **sizes: Any) -> None:
+        write(data, seg, properties, path, **sizes)
+        if path.endswith("b"):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(nnUNetDatasetBlosc2, "save_case", staticmethod(stop))
+        with pytest.raises(KeyboardInterrupt):
+            prepare(own, "2d")
+    folder = prepare(own, "2d").folder / "preprocessed" / NAME / "nnUNetPlans_2d"
+    assert len(list(folder.iterdir())) == 3 * len(cases)
 
 
 def test_environment_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,6 +116,19 @@ def test_environment_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.Monke
         os.environ["LEFT"] = "behind"
     assert dict(os.environ) == before
     assert matplotlib.get_backend() == backend
+
+
+def test_a_notebook_still_draws_figures(tmp_path: Path) -> None:
+    """nnU-Net chooses another backend when it is imported; a figure drawn after it must still reach the page."""
+    cells = [
+        "from pathlib import Path\nfrom sshsnet_core.methods.nnunet_dataset import environment\n"
+        f"with environment(Path({str(tmp_path)!r}), Path({str(tmp_path)!r})):\n"
+        "    import nnunetv2.training.logging.nnunet_logger",
+        "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, timeout=120).execute()
+    assert "image/png" in notebook.cells[1].outputs[0]["data"]
 
 
 # --- training and use ------------------------------------------------------------------------------------------------
@@ -149,6 +185,9 @@ def test_an_interrupted_training_goes_on_and_a_finished_one_is_found(
     assert final.stat().st_mtime_ns == written
     with pytest.raises(TrainingError, match="other settings, cases or steps"):
         system.train(replace(own, seed=1))
+    (final.parents[3] / "fingerprint.txt").unlink()
+    with pytest.raises(TrainingError, match="other settings, cases or steps"):
+        system.load(own)
 
 
 def test_watched_cases_decide_nothing(cases: list[StoredCase], tmp_path: Path) -> None:
@@ -166,6 +205,23 @@ def test_a_loss_that_is_not_finite_stops_the_training(
     from sshsnet_core.methods.nnunet_trainer import SpineTrainer
 
     monkeypatch.setattr(SpineTrainer, "train_step", lambda trainer, batch: {"loss": np.array(float("nan"))})
+    with pytest.raises(TrainingError, match="not finite in epoch 1"):
+        NNUNet("2d").train(job(cases, tmp_path))
+
+
+def test_weights_that_the_last_step_spoilt_stop_the_training(
+    cases: list[StoredCase], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sshsnet_core.methods.nnunet_trainer import SpineTrainer
+
+    step = SpineTrainer.train_step
+
+    def spoil(trainer: SpineTrainer, batch: dict) -> dict:
+        outcome = step(trainer, batch)
+        torch.nn.init.constant_(next(trainer.network.parameters()), float("nan"))
+        return outcome
+
+    monkeypatch.setattr(SpineTrainer, "train_step", spoil)
     with pytest.raises(TrainingError, match="not finite in epoch 1"):
         NNUNet("2d").train(job(cases, tmp_path))
 

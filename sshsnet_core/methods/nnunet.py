@@ -45,7 +45,7 @@ class NNUNetTraining:
     def check(self) -> None:
         """``TrainingError`` where the folder holds another training; else the folder is marked as this one's."""
         mark = self.folder / "fingerprint.txt"
-        if mark.exists() and mark.read_text() != self.fingerprint:
+        if self.results.exists() and (not mark.exists() or mark.read_text() != self.fingerprint):
             raise TrainingError(
                 f"{self.folder} was trained with other settings, cases or steps. "
                 f"Delete the folder {self.folder} to train again, or give the changed profile a name of its own."

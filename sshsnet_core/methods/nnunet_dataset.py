@@ -7,6 +7,7 @@ by its own rules, which change next to nothing unless a coarser spacing is pinne
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from filelock import FileLock
@@ -29,6 +31,8 @@ Configuration = Literal["2d", "3d_fullres"]
 
 #: nnU-Net names data sets by number.
 NAME = "Dataset001_Spine"
+#: Settings that the trainer alone reads: trainings that differ in these share a dataset.
+_OF_THE_TRAINER = {"epochs", "steps_per_epoch", "validation_steps", "adam_learning_rate"}
 
 
 @contextmanager
@@ -47,6 +51,8 @@ def environment(dataset: Path, results: Path, data_workers: int = 1) -> Iterator
     }
     before = dict(os.environ)
     backend = matplotlib.get_backend()
+    # A notebook's backend joins IPython when it is first loaded, and only if it is then the chosen one: load it now.
+    plt.switch_backend(backend)
     os.environ.update(variables)
     try:
         yield
@@ -85,8 +91,8 @@ def prepare(job: Job, configuration: Configuration) -> Dataset:
     """
     cases = sorted((*job.labelled, *job.watched), key=lambda case: case.name)
     spacing = job.settings.preprocessing.spacing_mm
-    made_of = [job.identity, job.settings.nnunet.model_dump(), [case.name for case in cases]]
-    made_of[0] = {name: job.identity[name] for name in ("cohort", "preprocessing")}
+    data = {name: job.identity[name] for name in ("cohort", "preprocessing")}
+    made_of = [data, job.settings.nnunet.model_dump(exclude=_OF_THE_TRAINER), [case.name for case in cases]]
     key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:12]
     folder = job.shared / "nnunet" / key
     with FileLock(folder / "making.lock"), environment(folder, folder):
@@ -135,11 +141,18 @@ def _plan(
     """nnU-Net's planner at work on the store's arrays; its plans file appears last."""
     from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
     from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+    from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
     class Planner(ExperimentPlanner):
         def get_plans_for_configuration(self, *arguments: Any, **options: Any) -> dict[str, Any]:
             plan = super().get_plans_for_configuration(*arguments, **options)
             return pinned(plan, settings, self.UNet_featuremap_min_edge_length)
+
+        def save_plans(self, plans: dict[str, Any]) -> None:
+            recursive_fix_for_json_export(plans)
+            partial = preprocessed / "plans.partial"
+            partial.write_text(json.dumps(plans))
+            os.replace(partial, preprocessed / f"{self.plans_identifier}.json")
 
     raw, preprocessed = folder / "raw" / NAME, folder / "preprocessed" / NAME
     raw.mkdir(parents=True, exist_ok=True)
@@ -179,6 +192,8 @@ def _preprocess(
     of_configuration = manager.get_configuration(configuration)
     folder = dataset.folder / "preprocessed" / NAME / of_configuration.data_identifier
     partial = folder.with_name(folder.name + ".partial")
+    # What an interrupted run left half written would stop the next: nnU-Net's writer does not write over files.
+    shutil.rmtree(partial, ignore_errors=True)
     for path in (folder, partial):
         path.mkdir(parents=True, exist_ok=True)
     missing = [case for case in cases if not (folder / f"{case.name}.pkl").exists()]

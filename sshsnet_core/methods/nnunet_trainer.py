@@ -6,6 +6,7 @@ Loss, deep supervision, optimiser, oversampling and augmentation are nnU-Net's o
 import math
 import os
 import random
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,8 @@ class SpineTrainer(nnUNetTrainer):
         return rotation, dummy_2d, initial_patch, ()
 
     def on_train_epoch_start(self) -> None:
-        """An epoch's patches follow from the seed and its number, so that an interrupted training draws the same."""
+        """An epoch's patches follow from the seed and its number, so that an interrupted training draws the same;
+        but with data workers, which nnU-Net seeds from the clock."""
         super().on_train_epoch_start()
         drawn = int(np.random.SeedSequence([self.seed, self.current_epoch]).generate_state(1)[0])
         random.seed(drawn)
@@ -136,11 +138,19 @@ class SpineTrainer(nnUNetTrainer):
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
         super().on_train_epoch_end(train_outputs)
-        if not math.isfinite(self.logger.get_value("train_losses", -1)):
+        # The last step can spoil the weights after a loss that was still finite.
+        finite = all(weight.isfinite().all() for weight in self.network.parameters())
+        if not finite or not math.isfinite(self.logger.get_value("train_losses", -1)):
             raise TrainingError(
                 f"{self.title}: the loss is not finite in epoch {self.current_epoch + 1}; the last good epoch is kept. "
                 f"Delete the folder {self.history_file.parent} and train again with another seed or batch size."
             )
+
+    def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
+        """A class that neither truth nor prediction shows has no Dice, is left out of the mean, and is no news."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            super().on_validation_epoch_end(val_outputs)
 
     def on_epoch_end(self) -> None:
         """nnU-Net's end of an epoch; then the history, whole each time, and a line of progress."""

@@ -1,4 +1,4 @@
-"""SpineParseNet's graph module against matrices written by hand and sums written out."""
+"""SpineParseNet's graph against a matrix written by hand, and its operations against loops over nodes and voxels."""
 
 import numpy as np
 import pytest
@@ -14,81 +14,112 @@ from sshsnet_core.networks.graph import (
     region_unpooling,
 )
 
-
-def by_hand() -> np.ndarray:
-    """Disc 10 + k lies between vertebrae k and k + 1 (11 is L5/S, between 1, S, and 2, L5); background is alone."""
-    adjacency = np.zeros((20, 20))
-    for k in range(1, 10):
-        for vertebra in (k, k + 1):
-            adjacency[10 + k, vertebra] = adjacency[vertebra, 10 + k] = 1
-    # Each node is in its own list of neighbours, and the identity is added to that.
-    return adjacency + 2 * np.eye(20)
-
-
-def test_adjacency_is_the_column() -> None:
-    adjacency = anatomical_adjacency()
-    np.testing.assert_array_equal(adjacency, by_hand())
-    sums = adjacency.sum(dim=1)
-    ends = {by_name("S").label, by_name("T9").label}
-    expected = [2 if node == 0 else 3 if node in ends else 4 for node in range(N_CLASSES)]
-    assert sums.tolist() == expected
-    # No vertebra touches a vertebra, no disc a disc.
-    assert torch.equal(adjacency[1:11, 1:11], 2 * torch.eye(10))
-    assert torch.equal(adjacency[11:, 11:], 2 * torch.eye(9))
-
-
-def test_normalisation() -> None:
-    adjacency = by_hand()
-    root = np.diag(adjacency.sum(axis=1) ** -0.5)
-    np.testing.assert_allclose(normalised(torch.from_numpy(adjacency)), root @ adjacency @ root)
+# Background; S, L5, ..., T9; L5/S, L4/L5, ..., T9/T10.
+BY_HAND = np.array(
+    [
+        [2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        [0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0],
+        [0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0],
+        [0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0],
+        [0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0],
+        [0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0],
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1],
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 1],
+        [0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0],
+        [0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0],
+        [0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0],
+        [0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0],
+        [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0],
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2],
+    ]
+)
 
 
-def test_graph_convolution_is_the_formula() -> None:
-    torch.manual_seed(0)
-    layer = GraphConvolution(6)
-    nodes = torch.randn(2, N_CLASSES, 6)
-    adjacency = normalised(torch.from_numpy(by_hand())).numpy()
-    weight = layer.weight.weight.detach().numpy().T
-    expected = [np.maximum(adjacency @ sample @ weight, 0) for sample in nodes.numpy()]
-    np.testing.assert_allclose(layer(nodes).detach(), expected, atol=1e-5)
+def test_the_adjacency_is_the_one_written_by_hand() -> None:
+    np.testing.assert_array_equal(anatomical_adjacency().numpy(), BY_HAND)
 
 
-def test_pooling_is_each_nodes_weighted_mean() -> None:
-    rng = np.random.default_rng(0)
-    features, assignment = rng.random((2, 5, 2, 3, 4)), rng.random((2, 3, 2, 3, 4))
+def test_degrees() -> None:
+    degrees = anatomical_adjacency().sum(dim=1)
+    ends = {0: 2.0, by_name("S").label: 3.0, by_name("T9").label: 3.0}
+    assert degrees.tolist() == [ends.get(label, 4.0) for label in range(N_CLASSES)]
+
+
+def test_symmetric_normalisation() -> None:
+    degrees = BY_HAND.sum(axis=1)
+    expected = np.array([[BY_HAND[i, j] / np.sqrt(degrees[i] * degrees[j]) for j in range(20)] for i in range(20)])
+    result = normalised(anatomical_adjacency())
+    np.testing.assert_allclose(result.numpy(), expected, rtol=1e-6)
+    assert torch.equal(result, result.T)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def assignments(rng: np.random.Generator, *spatial: int) -> np.ndarray:
+    """Degrees (2, 3, *spatial) to which voxels belong to three nodes; those of a voxel sum to 1."""
+    scores = np.exp(rng.standard_normal((2, 3, *spatial)))
+    return scores / scores.sum(axis=1, keepdims=True)
+
+
+def test_region_pooling_is_a_weighted_mean_over_voxels(rng: np.random.Generator) -> None:
+    features, assignment = rng.standard_normal((2, 5, 2, 3, 4)), assignments(rng, 2, 3, 4)
     expected = np.zeros((2, 3, 5))
-    for n in range(2):
-        for node in range(3):
-            for voxel in np.ndindex(2, 3, 4):
-                weight = assignment[(n, node, *voxel)] / assignment[n, node].sum()
-                expected[n, node] += weight * features[(n, slice(None), *voxel)]
-    pooled = region_pooling(torch.from_numpy(features), torch.from_numpy(assignment))
-    np.testing.assert_allclose(pooled, expected)
+    for n, k, c in np.ndindex(expected.shape):
+        expected[n, k, c] = (assignment[n, k] * features[n, c]).sum() / assignment[n, k].sum()
+    np.testing.assert_allclose(region_pooling(torch.tensor(features), torch.tensor(assignment)).numpy(), expected)
 
 
-def test_unpooling_hands_each_voxel_its_nodes() -> None:
-    rng = np.random.default_rng(0)
-    nodes, assignment = rng.random((2, 3, 5)), rng.random((2, 3, 2, 3, 4))
+def test_a_node_without_a_voxel_has_no_features() -> None:
+    nodes = region_pooling(torch.ones(1, 2, 1, 2, 2), torch.zeros(1, 3, 1, 2, 2))
+    assert torch.equal(nodes, torch.zeros(1, 3, 2))
+
+
+def test_region_unpooling_is_a_sum_over_nodes(rng: np.random.Generator) -> None:
+    nodes, assignment = rng.standard_normal((2, 3, 5)), assignments(rng, 2, 3, 4)
     expected = np.zeros((2, 5, 2, 3, 4))
-    for n in range(2):
-        for voxel in np.ndindex(2, 3, 4):
-            at = (n, slice(None), *voxel)
-            expected[at] = sum(assignment[(n, node, *voxel)] * nodes[n, node] for node in range(3))
-    unpooled = region_unpooling(torch.from_numpy(nodes), torch.from_numpy(assignment))
-    np.testing.assert_allclose(unpooled, expected)
+    for n, c, z, y, x in np.ndindex(expected.shape):
+        expected[n, c, z, y, x] = sum(assignment[n, k, z, y, x] * nodes[n, k, c] for k in range(3))
+    np.testing.assert_allclose(region_unpooling(torch.tensor(nodes), torch.tensor(assignment)).numpy(), expected)
 
 
-def test_a_node_without_voxels_stays_finite() -> None:
-    pooled = region_pooling(torch.ones(1, 2, 4), torch.zeros(1, 3, 4))
-    assert torch.equal(pooled, torch.zeros(1, 3, 2))
+def test_graph_convolution(rng: np.random.Generator) -> None:
+    convolution = GraphConvolution(6)
+    nodes = rng.standard_normal((2, 20, 6)).astype(np.float32)
+    degrees = BY_HAND.sum(axis=1)
+    adjacency = BY_HAND / np.sqrt(np.outer(degrees, degrees))
+    weight = convolution.weight.weight.detach().numpy().T
+    expected = np.stack([np.maximum(adjacency @ sample @ weight, 0) for sample in nodes])
+    np.testing.assert_allclose(convolution(torch.from_numpy(nodes)).detach().numpy(), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("size", [(1, 3, 5), (4, 6, 2)])
-def test_the_module_keeps_shapes_and_trains_all_its_weights(size: tuple[int, int, int]) -> None:
+def test_graph_module(rng: np.random.Generator) -> None:
+    """The whole module, one voxel a row: X (M, C), L = X P, A, G0 = ReLU(A^T X W), three convolutions, back, fused."""
     torch.manual_seed(0)
-    module = GraphModule(8)
-    out, side = module(torch.randn(2, 8, *size))
-    assert out.shape == (2, 8, *size)
-    assert side.shape == (2, N_CLASSES, *size)
-    (out.square().mean() + side.square().mean()).backward()
-    assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in module.parameters())
+    module = GraphModule(6).eval()
+    x = rng.standard_normal((1, 6, 2, 3, 4)).astype(np.float32)
+    output, side = module(torch.from_numpy(x))
+
+    weights = {name: value.detach().numpy() for name, value in module.named_parameters()}
+    voxels = x[0].reshape(6, -1).T
+    scores = voxels @ weights["side.weight"].reshape(20, 6).T
+    np.testing.assert_allclose(side.detach().numpy()[0].reshape(20, -1).T, scores, atol=1e-5)
+    softmax = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    pooled = (softmax / softmax.sum(axis=0)).T @ (voxels @ weights["embed.weight"].T)
+    nodes = np.maximum(pooled, 0)
+    degrees = BY_HAND.sum(axis=1)
+    for index in range(3):
+        nodes = BY_HAND / np.sqrt(np.outer(degrees, degrees)) @ nodes @ weights[f"convolutions.{index}.weight.weight"].T
+        nodes = np.maximum(nodes, 0)
+    # Untrained, batch normalisation divides by the root of 1 + 1e-5.
+    spread = np.maximum(softmax @ nodes @ weights["spread.0.weight"].reshape(6, 6).T / np.sqrt(1 + 1e-5), 0)
+    kept = np.maximum(voxels @ weights["keep.weight"].reshape(6, 6).T + weights["keep.bias"], 0)
+    np.testing.assert_allclose(output.detach().numpy()[0].reshape(6, -1).T, kept + spread, atol=1e-5)

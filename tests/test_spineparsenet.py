@@ -1,6 +1,7 @@
-"""SpineParseNet: published sizes, what its networks are shown, and the row trained, interrupted and used."""
+"""SpineParseNet: its networks' sizes, what they are shown, and that no case is scored by a network that has seen it."""
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,202 +11,325 @@ import torch
 from conftest import MakeCase
 from torch import nn
 
-from sshsnet_core.anatomy import N_CLASSES
-from sshsnet_core.data.spineparsenet import RefinementSamples, VolumeSamples, fine_input, in_turn, pad_slices
+from sshsnet_core.anatomy import COLUMN, N_CLASSES
+from sshsnet_core.data import spineparsenet as data
+from sshsnet_core.data.spineparsenet import RefinementSamples, VolumeSamples, in_turn, pad_slices
 from sshsnet_core.data.store import StoredCase
+from sshsnet_core.learning import training
 from sshsnet_core.learning.losses import cross_entropy
-from sshsnet_core.learning.training import TrainingError
-from sshsnet_core.methods.spineparsenet import CoarseObjective, SpineParseNet, coarse_scores
+from sshsnet_core.learning.training import TrainingError, load_trained
+from sshsnet_core.methods import spineparsenet
+from sshsnet_core.methods.spineparsenet import CoarseObjective, FineObjective, SpineParseNet, coarse_scores
 from sshsnet_core.methods.system import Job
 from sshsnet_core.networks.residual_unet import ResidualUNet2D
 from sshsnet_core.networks.spineparsenet import SpineParseNet3D, upsample
 from sshsnet_core.settings import Settings, SpineParseNetSettings, load_settings
 
-SIZES = SpineParseNetSettings()
+SMOKE = load_settings("smoke")
+PUBLISHED = SpineParseNetSettings()
 
 
 @pytest.fixture(autouse=True)
 def small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two cores, where samples are read without workers."""
+    """Two cores, where samples are read without workers: starting those would be most of the time of these tests."""
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-
-
-@pytest.fixture(scope="module")
-def settings() -> Settings:
-    """Smaller than smoke: one epoch of one step each."""
-    smoke = load_settings("smoke")
-    schedule = smoke.train_3d.model_copy(update={"epochs": 1, "steps_per_epoch": 1, "batch_size": 2})
-    sizes = {"coarse_size": (32, 32), "fine_size": (64, 64), "slices": 3, "parts": 2}
-    schedules = {"train_coarse": schedule, "train_graph": schedule, "train_fine": schedule}
-    own = smoke.spineparsenet.model_copy(update={**sizes, **schedules})
-    return smoke.model_copy(update={"spineparsenet": own})
-
-
-@pytest.fixture
-def cases(make_case: MakeCase) -> list[StoredCase]:
-    rng = np.random.default_rng(0)
-    labels = np.zeros((4, 41, 35), np.uint8)
-    labels[1:3, 4:20, 5:20], labels[2, 30:, 20:] = 2, 12
-    return [make_case(name, rng.standard_normal(labels.shape), labels) for name in "abcd"]
-
-
-def job(settings: Settings, cases: list[StoredCase], folder: Path) -> Job:
-    return Job("row", settings, cases, [], lambda name: [], {"cohort": "c"}, 0, 1.0, folder, "fold0", folder)
 
 
 # --- networks --------------------------------------------------------------------------------------------------------
 
 
-def millions(network: nn.Module) -> float:
+def parameters(network: nn.Module) -> float:
     return sum(parameter.numel() for parameter in network.parameters()) / 1e6
 
 
 def test_published_numbers_of_parameters() -> None:
-    assert millions(SpineParseNet3D(1.0, graph=False)) == pytest.approx(4.13, abs=0.01)
-    assert millions(SpineParseNet3D(1.0, graph=True)) == pytest.approx(4.23, abs=0.01)
-    assert millions(ResidualUNet2D(1 + N_CLASSES, SIZES.unet_channels)) == pytest.approx(11.79, abs=0.01)
+    with torch.device("meta"):
+        assert parameters(SpineParseNet3D(PUBLISHED.width, graph=False)) == pytest.approx(4.13, abs=0.005)
+        assert parameters(SpineParseNet3D(PUBLISHED.width, graph=True)) == pytest.approx(4.23, abs=0.005)
+        assert parameters(ResidualUNet2D(21, PUBLISHED.unet_channels)) == pytest.approx(11.79, abs=0.005)
 
 
-@pytest.mark.parametrize("size", [(3, 32, 48), (1, 37, 33)])
-def test_coarse_network_keeps_slices_and_any_size(size: tuple[int, int, int]) -> None:
-    network = SpineParseNet3D(0.125, graph=True).eval()
-    output = network(torch.randn(1, 1, *size))
-    assert output.scores.shape == (1, N_CLASSES, *size)
-    assert output.side is not None
-    assert output.side.shape == (1, N_CLASSES, size[0], -(-size[1] // 4), -(-size[2] // 4))
-    assert SpineParseNet3D(0.125, graph=False).eval()(torch.randn(1, 1, *size)).side is None
+@pytest.mark.parametrize("size", [(1, 32, 16), (5, 33, 17), (3, 40, 24)])
+@pytest.mark.parametrize("graph", [False, True])
+def test_coarse_scores_have_the_image_s_size(graph: bool, size: tuple[int, int, int]) -> None:
+    output = SpineParseNet3D(0.1, graph).eval()(torch.randn(2, 1, *size))
+    assert output.scores.shape == (2, N_CLASSES, *size)
+    quarter = (2, N_CLASSES, size[0], -(-size[1] // 4), -(-size[2] // 4))
+    assert (None if output.side is None else output.side.shape) == (quarter if graph else None)
 
 
-@pytest.mark.parametrize("size", [(32, 48), (37, 33), (16, 16)])
-def test_fine_network_takes_any_size(size: tuple[int, int]) -> None:
-    network = ResidualUNet2D(1 + N_CLASSES, (4, 8, 8))
-    scores = network(torch.randn(2, 1 + N_CLASSES, *size))
-    assert scores.shape == (2, N_CLASSES, *size)
-    scores.square().mean().backward()
-    assert all(weight.grad is not None for weight in network.parameters())
+@pytest.mark.parametrize("size", [(32, 16), (33, 17), (7, 50), (1, 1)])
+def test_fine_scores_have_the_slice_s_size(size: tuple[int, int]) -> None:
+    assert ResidualUNet2D(21, (4, 8, 8)).eval()(torch.randn(2, 21, *size)).shape == (2, N_CLASSES, *size)
 
 
-def test_coarse_loss_is_the_formula() -> None:
-    """Cross-entropy of the scores, and 0.3 times that of the side output, enlarged to the image."""
+@pytest.mark.parametrize("graph", [False, True])
+def test_every_parameter_of_the_coarse_network_learns(graph: bool) -> None:
     torch.manual_seed(0)
-    tiny = SIZES.model_copy(update={"width": 0.125})
-    objective = CoarseObjective(tiny, graph=True).eval()
-    batch = {"image": torch.randn(1, 1, 3, 32, 32), "labels": torch.randint(0, N_CLASSES, (1, 3, 32, 32))}
+    objective = CoarseObjective(SMOKE.spineparsenet, graph)
+    batch = {"image": torch.randn(1, 1, 5, 33, 17), "labels": torch.randint(0, N_CLASSES, (1, 5, 33, 17))}
+    losses = objective(batch)
+    losses["loss"].backward()
+    assert_all_learn(objective)
+    if graph:
+        assert losses["loss"].item() == pytest.approx(losses["scores"].item() + 0.3 * losses["side"].item())
+
+
+def test_every_parameter_of_the_fine_network_learns() -> None:
+    torch.manual_seed(0)
+    objective = FineObjective(SMOKE.spineparsenet)
+    labels = torch.randint(0, N_CLASSES, (2, 32, 16))
+    objective({"image": torch.randn(2, 1, 32, 16), "coarse": torch.randn(2, 20, 32, 16), "labels": labels})[
+        "loss"
+    ].backward()
+    assert_all_learn(objective)
+
+
+def assert_all_learn(objective: nn.Module) -> None:
+    for name, parameter in objective.named_parameters():
+        assert parameter.grad is not None, f"{name} takes no part"
+        assert parameter.grad.isfinite().all(), name
+
+
+def test_the_side_output_is_compared_at_full_size() -> None:
+    objective = CoarseObjective(SMOKE.spineparsenet, graph=True).eval()
+    batch = {"image": torch.randn(1, 1, 2, 32, 16), "labels": torch.randint(0, N_CLASSES, (1, 2, 32, 16))}
     output = objective.network(batch["image"])
-    expected = cross_entropy(output.scores, batch["labels"])
-    expected = expected + 0.3 * cross_entropy(upsample(output.side, batch["labels"].shape), batch["labels"])
-    assert objective(batch)["loss"].item() == pytest.approx(expected.item())
-    objective(batch)["loss"].backward()
-    assert all(weight.grad is not None for weight in objective.parameters())
+    side = torch.nn.functional.interpolate(output.side, (2, 32, 16), mode="trilinear", align_corners=True)
+    assert torch.equal(upsample(output.side, batch["labels"].shape), side)
+    assert objective(batch)["side"].item() == pytest.approx(cross_entropy(side, batch["labels"]).item())
 
 
-# --- samples ---------------------------------------------------------------------------------------------------------
+# --- what they are shown ---------------------------------------------------------------------------------------------
 
 
-def test_missing_slices_are_background_on_both_sides() -> None:
-    padded, first = pad_slices(torch.ones(3, 2, 2), 6)
-    assert (tuple(padded.shape), first) == ((6, 2, 2), 2)
-    assert padded[:, 0, 0].tolist() == [0, 0, 1, 1, 1, 0]
-    kept, first = pad_slices(torch.ones(7, 2, 2), 6)
-    assert (kept.shape[0], first) == (7, 0)
+@pytest.fixture
+def cases(make_case: MakeCase) -> list[StoredCase]:
+    """Six cases of 3 to 5 slices; the image shows the class, so that image and labels can be compared."""
+    made = []
+    for number in range(6):
+        labels = np.zeros((3 + number % 3, 41, 23), np.uint8)
+        labels[:, 4:20, 5:20], labels[1:3, 26:36, 8:18] = COLUMN[number].label, 1
+        made.append(make_case(f"case{number}", labels.astype(np.float32), labels))
+    return made
 
 
-def test_every_case_comes_once_a_turn() -> None:
-    turns = [[in_turn(7 * turn + place, 7, seed=0) for place in range(7)] for turn in range(3)]
+def test_everything_comes_once_before_anything_comes_again() -> None:
+    turns = [[in_turn(index, 7, seed=3) for index in range(7 * turn, 7 * turn + 7)] for turn in range(3)]
     assert all(sorted(turn) == list(range(7)) for turn in turns)
     assert turns[0] != turns[1]
 
 
-def test_samples_are_functions_of_their_number(cases: list[StoredCase]) -> None:
-    volumes = VolumeSamples(cases, (32, 24), 6, seed=0)
-    first, again, other = volumes[0], volumes[0], volumes[1]
-    assert first["image"].shape == (1, 6, 32, 24)
-    assert first["labels"].shape == (6, 32, 24)
-    assert set(first["labels"].unique().tolist()) <= {0, 2, 12}
-    assert torch.equal(first["image"], again["image"])
-    assert not torch.equal(first["image"], other["image"])
-    coarse = [np.zeros((N_CLASSES, 4, 16, 12), np.float16) for _ in cases]
-    sample = RefinementSamples(cases, coarse, (32, 24), seed=0)[5]
-    assert sample["image"].shape == (1, 32, 24)
-    assert sample["coarse"].shape == (N_CLASSES, 32, 24)
-    assert sample["labels"].shape == (32, 24)
+def test_slices_are_padded_on_both_sides_and_never_cut() -> None:
+    volume = torch.ones(4, 2, 2)
+    padded, first = pad_slices(volume, 7)
+    assert first == 2
+    assert padded[:, 0, 0].tolist() == [0, 0, 1, 1, 1, 1, 0]
+    assert torch.equal(pad_slices(volume, 3)[0], volume)
 
 
-def test_coarse_scores_reach_the_fine_network_before_the_softmax() -> None:
-    coarse = torch.full((N_CLASSES, 2, 4, 4), -7.0)
-    image, enlarged = fine_input(torch.zeros(2, 9, 9), coarse, (8, 8))
-    assert image.shape == (2, 1, 8, 8)
-    assert torch.equal(enlarged, torch.full((2, N_CLASSES, 8, 8), -7.0))
+def test_volume_samples(cases: list[StoredCase]) -> None:
+    samples = VolumeSamples(cases, (32, 16), 4, seed=0)
+    for index in range(12):
+        sample = samples[index]
+        assert (sample["image"].shape, sample["labels"].shape) == ((1, 4, 32, 16), (4, 32, 16))
+        assert (sample["image"].dtype, sample["labels"].dtype) == (torch.float32, torch.int64)
+        again = samples[index]
+        assert all(torch.equal(sample[name], again[name]) for name in sample)
+
+
+def test_refinement_samples_move_together(cases: list[StoredCase]) -> None:
+    """Image, scores and labels show the same rectangles after every transform; edges aside, they agree."""
+    coarse = []
+    for case in cases:
+        assert case.labels is not None
+        small = data.resized_labels(case.labels, (32, 16))
+        coarse.append(nn.functional.one_hot(small, N_CLASSES).movedim(-1, 0).half().numpy())
+    samples = RefinementSamples(cases, coarse, (64, 32), seed=0)
+    slices = sum(case.image.shape[0] for case in cases)
+    assert len(samples.slices) == slices
+    for index in range(slices):
+        sample = samples[index]
+        assert sample["image"].shape == (1, 64, 32)
+        assert sample["coarse"].shape == (N_CLASSES, 64, 32)
+        inside = sample["labels"] > 0
+        assert inside.any()
+        agree = (sample["coarse"].argmax(0) == sample["labels"])[inside].float().mean()
+        bright = (sample["image"][0] > 0.25)[inside].float().mean()
+        assert min(agree, bright) > 0.8
+
+
+@pytest.mark.parametrize("transform", ["volume", "slice"])
+def test_a_spine_is_never_turned_over(transform: str) -> None:
+    labels = torch.zeros(3, 64, 32, dtype=torch.int64)
+    labels[:, 10:16, 12:20], labels[:, 48:54, 12:20], labels[:, 28:36, 4:8], labels[:, 28:36, 24:28] = 1, 2, 3, 4
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        if transform == "volume":
+            sample = {"image": torch.zeros(1, 3, 64, 32), "labels": labels}
+            moved = data._augmented(data._volume_transform(), sample, rng)["labels"][1]
+        else:
+            sample = {"image": torch.zeros(1, 64, 32), "coarse": torch.zeros(20, 64, 32), "labels": labels[0]}
+            moved = data._augmented(data._slice_transform(), sample, rng)["labels"]
+        top, bottom, front, back = (np.argwhere(moved.numpy() == value).mean(axis=0) for value in (1, 2, 3, 4))
+        assert top[0] < front[0] < bottom[0]
+        assert front[1] < top[1] < back[1]
 
 
 # --- the row ---------------------------------------------------------------------------------------------------------
 
 
-def test_out_of_fold_scores_come_from_networks_that_have_not_seen_the_case(
-    settings: Settings, cases: list[StoredCase], tmp_path: Path
-) -> None:
-    networks = SpineParseNet().coarse_networks(job(settings, cases, tmp_path))
-    *parts, last = networks
-    for network in parts:
-        assert not {case.name for case in network.learns} & {case.name for case in network.scores}
-    assert sorted(case.name for network in parts for case in network.scores) == list("abcd")
-    # The one that segments learns from all and scores none of them.
-    assert [case.name for case in last.learns] == list("abcd")
-    assert not last.scores
-    (released,) = SpineParseNet(out_of_fold=False).coarse_networks(job(settings, cases, tmp_path))
-    assert released.learns == released.scores
+@pytest.fixture
+def job(cases: list[StoredCase], tmp_path: Path) -> Job:
+    return Job("row", SMOKE, cases, cases, lambda name: [], {"cohort": "c0"}, 0, 1.0, tmp_path, "fold0", tmp_path)
 
 
-@pytest.mark.parametrize("system", [SpineParseNet(), SpineParseNet(out_of_fold=False)])
-def test_the_row_from_training_to_probabilities(
-    system: SpineParseNet, settings: Settings, cases: list[StoredCase], tmp_path: Path
-) -> None:
-    own = job(settings, cases, tmp_path / "runs")
+def with_sizes(job: Job, **values: object) -> Job:
+    settings = job.settings.spineparsenet.model_copy(update=values)
+    return replace(job, settings=job.settings.model_copy(update={"spineparsenet": settings}))
+
+
+def test_no_case_is_scored_by_a_network_that_has_seen_it(job: Job) -> None:
+    *parts, last = SpineParseNet().coarse_networks(with_sizes(job, parts=3))
+    assert len(parts) == 3
+    names = [case.name for case in job.labelled]
+    for part in parts:
+        learns, scores = ({case.name for case in cases} for cases in (part.learns, part.scores))
+        assert learns & scores == set()
+        assert learns | scores == set(names)
+        assert part.plain.identity["learns"] == [case.name for case in part.learns] == part.graph.identity["learns"]
+    assert sorted(case.name for part in parts for case in part.scores) == names
+    assert ([case.name for case in last.learns], list(last.scores)) == (names, [])
+
+
+def test_a_subject_is_in_one_part(job: Job) -> None:
+    shared = [replace(case, subject=f"subject{number // 3}") for number, case in enumerate(job.labelled)]
+    parts = SpineParseNet().coarse_networks(replace(job, labelled=shared))[:-1]
+    assert [len({case.subject for case in part.scores}) for part in parts] == [1, 1]
+
+
+def test_the_released_way_scores_what_it_has_learnt(job: Job) -> None:
+    (only,) = SpineParseNet(out_of_fold=False).coarse_networks(job)
+    assert only.learns == only.scores == job.labelled
+
+
+def test_stages_are_named_in_their_order_and_lie_apart(job: Job) -> None:
+    stages = SpineParseNet().stages(job)
+    assert list(stages) == [
+        *("coarse, part 1", "graph, part 1", "coarse, part 2", "graph, part 2"),
+        *("coarse", "graph", "refinement"),
+    ]
+    assert list(SpineParseNet(out_of_fold=False).stages(job)) == ["coarse", "graph", "refinement"]
+    assert len({stage.folder for stage in stages.values()}) == len({s.fingerprint for s in stages.values()}) == 7
+    assert not any(stage.folder.exists() for stage in stages.values())
+    assert SpineParseNet().pool(SMOKE) == "none"
+
+
+#: The stages of the released way that change with a setting: a stage's fingerprint covers those below it.
+CHANGES: dict[str, tuple[Callable[[Job], Job], list[str]]] = {
+    "coarse schedule": (lambda job: with_sizes(job, train_coarse=PUBLISHED.train_coarse), ["coarse", "graph"]),
+    "graph schedule": (lambda job: with_sizes(job, train_graph=PUBLISHED.train_graph), ["graph"]),
+    "width": (lambda job: with_sizes(job, width=0.2), ["coarse", "graph"]),
+    "slices": (lambda job: with_sizes(job, slices=9), ["coarse", "graph"]),
+    "fine schedule": (lambda job: with_sizes(job, train_fine=PUBLISHED.train_fine), []),
+    "fine network": (lambda job: with_sizes(job, unet_channels=(4, 4)), []),
+    "cohort": (lambda job: replace(job, identity={"cohort": "c1"}), ["coarse", "graph"]),
+    "seed": (lambda job: replace(job, seed=1), ["coarse", "graph"]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_stage_is_itself_with_all_below_it(job: Job, change: str) -> None:
+    alter, changed = CHANGES[change]
+    system = SpineParseNet(out_of_fold=False)
+    before, after = system.stages(job), system.stages(alter(job))
+    assert [n for n in before if before[n].fingerprint != after[n].fingerprint] == [*changed, "refinement"]
+
+
+def test_the_refinement_differs_with_the_way_that_its_scores_were_made(job: Job) -> None:
+    one, other = (SpineParseNet(out_of_fold=way).stages(job)["refinement"] for way in (True, False))
+    assert one.fingerprint != other.fingerprint
+
+
+def test_the_row_from_training_to_probabilities(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = SpineParseNet()
     with pytest.raises(TrainingError, match="has not been trained yet"):
-        system.load(own)
-    histories = system.train(own)
-    assert list(histories) == list(system.stages(own))
-    assert all(len(history) == 1 for history in histories.values())
-    trained = system.load(own)
-    for shape in [(4, 41, 35), (1, 70, 29)]:
-        image = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-        probabilities = trained(image)
+        system.load(job)
+    histories = system.train(job)
+    assert list(histories) == list(system.stages(job))
+    assert all(len(history) == 2 for history in histories.values())
+
+    # The scores on disk are those of the part's own network.
+    sizes = job.settings.spineparsenet
+    for part in system.coarse_networks(job)[:-1]:
+        network = load_trained(part.graph, CoarseObjective(sizes, graph=True)).network
+        for case in part.scores:
+            expected = coarse_scores(network, case.image, sizes).half().numpy()  # type: ignore[arg-type]
+            assert expected.shape == (N_CLASSES, case.image.shape[0], *sizes.coarse_size)
+            np.testing.assert_array_equal(np.load(part.score_path(case)), expected)
+
+    segment = system.load(job)
+    for shape in [(4, 41, 23), (1, 20, 50), (14, 96, 33)]:
+        probabilities = segment(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
         assert (probabilities.shape, probabilities.dtype) == ((N_CLASSES, *shape), np.float32)
         np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-4)
-    # The kept scores are those of the network that the plan names.
-    network = system.coarse_networks(own)[0]
-    case = network.scores[0]
-    kept = np.load(network.score_path(case))
-    assert kept.shape == (N_CLASSES, 4, *settings.spineparsenet.coarse_size)
-    if not system.out_of_fold:
-        scores = coarse_scores(trained.coarse, case.image, settings.spineparsenet)
-        np.testing.assert_allclose(kept, scores, atol=0.02, rtol=0.01)
+
+    # Finished: nothing is trained and nothing scored again.
+    monkeypatch.setattr(training, "_epoch", None)
+    monkeypatch.setattr(spineparsenet, "save_scores", None)
+    assert {name: len(history) for name, history in system.train(job).items()} == dict.fromkeys(histories, 2)
 
 
-def test_an_interrupted_row_goes_on_with_what_is_missing(
-    settings: Settings, cases: list[StoredCase], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    system, own = SpineParseNet(), job(settings, cases, tmp_path / "runs")
-    system.train(own)
-    capsys.readouterr()
-    stages = system.stages(own)
-    stages["refinement"].folder.joinpath("checkpoint.pt").unlink()
-    network = system.coarse_networks(own)[1]
-    network.score_path(network.scores[0]).unlink()
-    system.train(own)
-    printed = capsys.readouterr().out
-    assert "coarse scores, part 2: 1/1" in printed.replace("case ", "")
-    assert "SpineParseNet, refinement: epoch 1/1" in printed
-    assert "SpineParseNet, coarse" not in printed
+def test_the_graph_begins_with_the_plain_network_s_weights(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = {}
+    original = spineparsenet.train
+
+    def train(stage, objective, samples):  # type: ignore[no-untyped-def]
+        starts[stage.title] = {name: value.clone() for name, value in objective.state_dict().items()}
+        return original(stage, objective, samples)
+
+    monkeypatch.setattr(spineparsenet, "train", train)
+    system = SpineParseNet(out_of_fold=False)
+    system.train(job)
+    (network,) = system.coarse_networks(job)
+    plain = load_trained(network.plain, CoarseObjective(job.settings.spineparsenet, graph=False)).state_dict()
+    start = starts["SpineParseNet, graph"]
+    assert all(torch.equal(value, start[name]) for name, value in plain.items())
+    assert {name.split(".")[1] for name in start if name not in plain} == {"graph"}
 
 
-def test_what_lies_below_is_part_of_the_identity(settings: Settings, cases: list[StoredCase], tmp_path: Path) -> None:
-    own = job(settings, cases, tmp_path)
-    wider = settings.spineparsenet.model_copy(update={"width": 0.25})
-    other = replace(own, settings=settings.model_copy(update={"spineparsenet": wider}))
-    for name, stage in SpineParseNet().stages(own).items():
-        assert SpineParseNet().stages(other)[name].fingerprint != stage.fingerprint
-    released = SpineParseNet(out_of_fold=False).stages(own)
-    assert released["refinement"].fingerprint != SpineParseNet().stages(own)["refinement"].fingerprint
-    folders = [stage.folder for stage in SpineParseNet().stages(own).values()]
-    assert len(set(folders)) == len(folders) == 7
+class Interrupted(Exception):
+    """Stands for a kill: the row does not catch it."""
+
+
+def test_an_interruption_anywhere_changes_nothing(job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Broken off at every sixth sample that is read and every fourth map that is written, until it is through."""
+    system = SpineParseNet(out_of_fold=False)
+    interrupted = replace(job, root=tmp_path / "interrupted")
+    settings: Settings = job.settings
+    assert settings.spineparsenet.train_coarse.epochs * settings.spineparsenet.train_coarse.batch_size < 6
+    calls = {"samples": 0, "maps": 0}
+
+    def breaking(name: str, every: int, function: Callable) -> Callable:  # type: ignore[type-arg]
+        def wrapped(*arguments):  # type: ignore[no-untyped-def]
+            calls[name] += 1
+            if calls[name] % every == 0:
+                raise Interrupted
+            return function(*arguments)
+
+        return wrapped
+
+    attempts = 0
+    with monkeypatch.context() as patched:
+        patched.setattr(data, "_augmented", breaking("samples", 6, data._augmented))
+        patched.setattr(spineparsenet, "save_scores", breaking("maps", 4, spineparsenet.save_scores))
+        for attempts in range(1, 30):  # noqa: B007
+            try:
+                system.train(interrupted)
+                break
+            except Interrupted:
+                continue
+    assert attempts > 3
+    system.train(job)
+    image = np.random.default_rng(0).standard_normal((3, 40, 20)).astype(np.float32)
+    np.testing.assert_array_equal(system.load(interrupted)(image), system.load(job)(image))

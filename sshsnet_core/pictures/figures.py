@@ -169,8 +169,9 @@ def learning_curves(histories: Mapping[str, pd.DataFrame], caption: str) -> Figu
         for quantity, axes in zip(quantities, panels.flat, strict=True):
             for index, (name, history) in enumerate(histories.items()):
                 if quantity in history:
-                    # The colour belongs to the history, whichever panels it appears in.
-                    axes.plot(history["epoch"], history[quantity], color=f"C{index}", label=name, linewidth=1.2)
+                    # The colour belongs to the history, whichever panels it appears in; there are ten, then dashes.
+                    style = {"color": f"C{index % 10}", "linestyle": ("-", "--", ":")[index // 10 % 3]}
+                    axes.plot(history["epoch"], history[quantity], **style, label=name, linewidth=1.2)
             axes.set(title=quantity.replace("_", " "), xlabel="epoch")
         lines = {
             text: line for axes in panels.flat for line, text in zip(*axes.get_legend_handles_labels(), strict=True)

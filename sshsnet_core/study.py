@@ -190,7 +190,7 @@ class Study:
             "pool": self.pool_name(key),
             "trainings": self._fingerprints(key, folds),
         }
-        if _says(path.with_suffix(".json"), about):
+        if _measured(path, about):
             return path
         segmenter = self.segmenter(key, folds)
         title = method_by_key(key).title
@@ -285,6 +285,11 @@ class Study:
         return Path(os.environ.get("SSHSNET_FIGURES", REPOSITORY / "figures")) / self.settings.name
 
 
-def _says(sidecar: Path, about: dict[str, Any]) -> bool:
-    """Whether a results file's sidecar is there and says all of this of it."""
-    return sidecar.exists() and about.items() <= json.loads(sidecar.read_text(encoding="utf-8")).items()
+def _measured(path: Path, about: dict[str, Any]) -> bool:
+    """Whether a results file is there whose sidecar says all of this of it; without any truth the sidecar is all."""
+    sidecar = path.with_suffix(".json")
+    if not sidecar.exists():
+        return False
+    says = json.loads(sidecar.read_text(encoding="utf-8"))
+    # An interrupted job's results are deleted by Snakemake, which knows nothing of the sidecar.
+    return about.items() <= says.items() and (path.exists() or "methods" not in says)

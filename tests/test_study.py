@@ -106,6 +106,14 @@ def test_hidden_truth_leaves_label_maps_and_no_scores(
     assert len(list(written.glob("mask_case*.nii.gz"))) == len(hidden) > 0
 
 
+def test_results_that_are_gone_are_measured_again_whatever_their_sidecar_says(study: Study) -> None:
+    path = study.work / "results" / "2d-wo-pre-cps-fold0-validation.csv"
+    scores = path.read_text()
+    path.unlink()
+    assert study.score("2d-wo-pre-cps", 0) == path
+    assert path.read_text() == scores
+
+
 def test_executed_notebooks_are_kept_as_logs_with_their_parameters(study: Study) -> None:
     executed = sorted((study.work / "executed").glob("*.ipynb"))
     assert len(executed) == len(ROWS) + 2  # the test set, tables and figures

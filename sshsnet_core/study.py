@@ -207,6 +207,7 @@ class Study:
             write_results(path, rows, sidecar)
         else:
             # Nothing has a mask: the label maps are all there is, and the sidecar says that they are there.
+            path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path.with_suffix(".json"), json.dumps(sidecar, indent=2) + "\n")
         return path
 

@@ -48,6 +48,7 @@ def test_files_hold_the_caption_and_the_tidy_numbers(comparison: pd.DataFrame, t
     text = (tmp_path / "cps.md").read_text()
     assert text.startswith("# CPS twice\n\nTwo seeds of nothing.")
     assert "`make cps`" in text
+    assert "75.00" in text
     tidy = pd.read_csv(tmp_path / "cps.csv")
     assert list(tidy.columns) == ["row", "seed", "quantity", "value"]
     assert tidy.query("quantity == 'mean of subjects' and seed == 1")["value"].item() == pytest.approx(75)

@@ -56,7 +56,8 @@ def compare_released(results: pd.DataFrame, pairs: Sequence[tuple[str, str]]) ->
 def write_comparison(folder: Path, name: str, title: str, comparison: pd.DataFrame, caption: str) -> None:
     """Write ``<name>.md`` with its caption, and ``<name>.csv``, tidy: the first two columns, quantity, value."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = comparison.to_markdown(index=False, floatfmt=".2f")
+    cells = comparison.map(lambda value: f"{value:.2f}" if isinstance(value, float) else value)
+    text = cells.replace("nan", "").to_markdown(index=False, disable_numparse=True)
     missing = f"What is missing has not been run yet: `make {name}` runs it all."
     write_text(folder / f"{name}.md", f"# {title}\n\n{caption} {missing}\n\n{text}\n")
     tidy = comparison.melt(list(comparison.columns[:2]), var_name="quantity").dropna()

@@ -17,7 +17,7 @@ INSTALL = $(PIP) install -qq --no-deps
 # The tools that commands call by name (papermill, snakemake) are those of .venv.
 IN_VENV = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: help study cps released test lint lab hooks lock clean
+.PHONY: help study cps released switches test lint lab hooks lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -31,6 +31,9 @@ cps: $(VENV)/.installed ## study cross pseudo supervision alone, at equal steps 
 
 released: $(VENV)/.installed ## train the baselines as their authors released them, beside our reading of them
 	$(IN_VENV) $(PYTHON) -m sshsnet_core study released --profile $(PROFILE) --effort $(EFFORT)
+
+switches: $(VENV)/.installed ## turn our own switches one by one (CTAM as printed, no CutMix, ...), with what each is worth
+	$(IN_VENV) $(PYTHON) -m sshsnet_core study switches --profile $(PROFILE) --effort $(EFFORT)
 
 test: $(VENV)/.installed ## run the tests, then every notebook in the smoke profile
 	$(IN_VENV) SSHSNET_PROFILE=smoke $(PYTHON) -m pytest

@@ -14,6 +14,7 @@ GRIDS = {
     "all": "Tables 1 and 2",
     "cps": "CPS at equal steps and at equal time",
     "released": "the baselines as their authors released them",
+    "switches": "our own switches, each turned alone",
 }
 
 
@@ -42,7 +43,7 @@ def _study(arguments: argparse.Namespace) -> None:
     command += ["--rerun-triggers", "input", "--directory", str(REPOSITORY)]
     command += ["--config", f"profile={arguments.profile}", *config]
     subprocess.run(command, check=True)
-    if arguments.target in ("cps", "released"):
+    if arguments.target in ("cps", "released", "switches"):
         print(f"\n{(study.figures / f'{arguments.target}.md').read_text(encoding='utf-8')}\n")
     else:
         print(*(f"\nTable {number}\n\n{table_text(number, study.results())}" for number in (1, 2)), sep="\n")

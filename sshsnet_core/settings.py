@@ -1,9 +1,10 @@
 """Section 4.3 as data: every number that a profile may set. An unknown key or a wrong type is an error."""
 
 import json
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -183,6 +184,19 @@ class Settings(_Frozen):
     #: SSHSNet-3D: whole volumes, downsampled once.
     train_3d_whole: TrainingSettings
     train_3d: TrainingSettings
+
+    def changed(self, changes: Mapping[str, Any]) -> "Settings":
+        """These settings with other values at dotted keys, such as ``cps.weight``. ``SettingsError`` if unknown."""
+        content = self.model_dump()
+        for key, value in changes.items():
+            *parts, last = key.split(".")
+            place = content
+            for part in parts:
+                place = place.get(part, {})
+            if not isinstance(place, dict) or last not in place:
+                raise SettingsError(f"No setting is called {key!r}.")
+            place[last] = value
+        return Settings.model_validate(content)
 
 
 PROFILES = ("smoke", "mini", "gpu", "paper")

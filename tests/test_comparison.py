@@ -5,7 +5,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sshsnet_core.evaluation.comparison import NAMED, compare_released, compare_seeds, write_comparison
+from sshsnet_core.evaluation.comparison import (
+    NAMED,
+    compare_released,
+    compare_seeds,
+    compare_switches,
+    write_comparison,
+)
 
 
 def scores(method: str, values: dict[tuple[str, str], float]) -> pd.DataFrame:
@@ -68,3 +74,15 @@ def test_a_baseline_as_released_stands_beside_ours() -> None:
     assert theirs["low"] < -13.5 < theirs["high"]
     assert theirs["p"] == pytest.approx(2 / 2**8)
     assert pd.isna(ours["difference"])
+
+
+def test_a_switch_is_held_against_the_row_without_it() -> None:
+    base = scores("SSHSNet", {(f"case {n}", "L3"): 0.8 for n in range(8)})
+    turned = scores("SSHSNet, CTAM as printed", {(f"case {n}", "L3"): 0.75 + 0.01 * n for n in range(8)})
+    switches = [("CTAM", "SSHSNet, CTAM as printed", "SSHSNet"), ("not run", "SSHSNet, no CutMix", "SSHSNet")]
+    (line,) = compare_switches(pd.concat([base, turned]), switches).to_dict("records")
+    assert (line["switch"], line["against"]) == ("CTAM", "SSHSNet")
+    # 75, 76, ... 82 against 80: the mean of the differences is -1.5.
+    assert line["mean of subjects"] == pytest.approx(78.5)
+    assert line["difference"] == pytest.approx(-1.5)
+    assert line["low"] < -1.5 < line["high"]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from sshsnet_core.learning.cps import CrossPseudoSupervision, Supervised, cutmix_mask, mix, pseudo_labels
+from sshsnet_core.learning.cps import CrossPseudoSupervision, Supervised, cutmix_mask, mix, no_cutmix, pseudo_labels
 from sshsnet_core.learning.losses import cross_entropy, supervised_loss
 from sshsnet_core.networks.deeplab2d import Output2D
 
@@ -126,6 +126,21 @@ def test_pseudo_labels_come_from_evaluation_mode_and_leave_no_trace(training: bo
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[name]), name
     assert torch.equal(torch.get_rng_state(), random_state)
+
+
+def test_the_authors_way_labels_in_training_mode_and_moves_the_batch_statistics() -> None:
+    torch.manual_seed(0)
+    network, data = Tiny().train(), batch()
+    before = network.features[1].running_mean.clone()
+    pseudo_labels(network, data["u0"], data["u1"], data["mask"], evaluating=False)
+    assert network.training
+    assert not torch.equal(network.features[1].running_mean, before)
+
+
+def test_without_cutmix_the_first_image_stays_as_it_is() -> None:
+    data = batch()
+    mask = torch.from_numpy(no_cutmix((12, 10), np.random.default_rng(0)))[None]
+    assert torch.equal(mix(data["u0"], data["u1"], mask), data["u0"])
 
 
 # --- Equations 6 to 8 ------------------------------------------------------------------------------------------------

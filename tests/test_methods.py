@@ -24,11 +24,14 @@ from sshsnet_core.methods.rows import (
     AS_RELEASED,
     CPS,
     CPS_COMPARISON,
+    INDUCTIVE,
     METHODS,
     PRETRAINED,
     SCRATCH,
+    SWITCHES,
     TABLE_1,
     TABLE_2,
+    Switch,
     method_by_key,
 )
 from sshsnet_core.methods.segmenter import Segmenter
@@ -116,16 +119,18 @@ def test_every_switch_is_turned_in_some_row() -> None:
 
 def test_rows_that_share_a_stage_1_share_its_folder_and_no_others() -> None:
     stages = {system.first for system in ours().values() if system.first is not None}
-    assert len({stage.key for stage in stages}) == len(stages) == 5
+    assert len({stage.key for stage in stages}) == len(stages) == 7
     keys = [system.first.key for key, system in ours().items() if system.first and system.first.cps]
-    assert keys == ["2d-imagenet-cps"] * 3 + ["2d-imagenet-cps-held-out"]
+    own = ["held-out", "no-cutmix", "training-mode"]
+    assert keys == ["2d-imagenet-cps"] * 3 + [f"2d-imagenet-cps-{name}" for name in own]
     # A stage 1 and a row with a stage 2 lie side by side in one folder.
     assert not {stage.key for stage in stages} & {key for key, system in ours().items() if system.second}
 
 
 def test_which_images_a_row_has_seen_without_their_labels(settings: Settings) -> None:
     pools = {key: method.system.pool(settings) for key, method in METHODS.items()}
-    assert {key for key, pool in pools.items() if pool == "test"} == {"2d-cps", "wo-ctam", "sshsnet"}
+    turned = {switch.turned.key for switch in SWITCHES}
+    assert {key for key, pool in pools.items() if pool == "test"} - turned == {"2d-cps", "wo-ctam", "sshsnet"}
     assert pools["sshsnet-inductive"] == "held-out"
     assert set(pools.values()) == {"test", "held-out", "none"}
 
@@ -212,7 +217,8 @@ def test_cases_seed_and_effort_are_part_of_both(settings: Settings, other: dict[
 
 def test_every_row_has_an_identity_of_its_own(settings: Settings) -> None:
     stages = [SCRATCH, PRETRAINED, CPS, replace(PRETRAINED, longer=4.0), replace(CPS, pool="held-out")]
-    assert len({first_stage(settings, stage).fingerprint for stage in stages}) == 5
+    stages += [replace(CPS, cutmix=False), replace(CPS, evaluating=False)]
+    assert len({first_stage(settings, stage).fingerprint for stage in stages}) == 7
     assert len({second_stage(settings, key).fingerprint for key in ("3d", "wo-ctam", "sshsnet")}) == 3
     assert first_stage(settings).fingerprint == first_stage(settings.model_copy()).fingerprint
 
@@ -225,6 +231,27 @@ def test_settings_of_cps_do_not_touch_rows_without(settings: Settings) -> None:
 def test_a_longer_stage_1_takes_more_steps(settings: Settings) -> None:
     longer = replace(PRETRAINED, longer=4.0)
     assert first_stage(settings, longer).steps_per_epoch == 4 * first_stage(settings, PRETRAINED).steps_per_epoch
+
+
+@pytest.mark.parametrize("switch", SWITCHES, ids=lambda switch: switch.choice)
+def test_a_switch_trains_anew_what_it_reaches_and_shares_the_rest(
+    switch: Switch, settings: Settings, cases: list[StoredCase], tmp_path: Path
+) -> None:
+    turned = switch.turned.system.stages(job(settings, cases, tmp_path, switch.turned.key))
+    base = switch.base.system.stages(job(settings, cases, tmp_path, switch.base.key))
+    assert list(turned) == list(base)
+    anew = {name for name in turned if turned[name].fingerprint != base[name].fingerprint}
+    assert anew == (set(base) - {"stage 1"} or {"stage 1"} if switch.turned != INDUCTIVE else set(base))
+    assert {name for name in turned if turned[name].folder != base[name].folder} == anew
+    folders = [str(stage.folder) for stage in turned.values()]
+    assert len(set(folders)) == len(folders)
+
+
+def test_unknown_settings_are_not_changed(settings: Settings) -> None:
+    assert settings.changed({"cps.weight": 0.1, "patch": (12, 64, 64)}).patch == (12, 64, 64)
+    for key in ("cps.wait", "wait", "cps.weight.more", "wait.more"):
+        with pytest.raises(SettingsError, match="No setting"):
+            settings.changed({key: 1})
 
 
 # --- networks --------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Rows side by side: over several seeds (what the seed alone makes), and baselines as released beside ours."""
+"""Rows side by side: over seeds (what the seed alone makes), as released beside ours, a switch turned or not."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,6 +51,25 @@ def compare_released(results: pd.DataFrame, pairs: Sequence[tuple[str, str]]) ->
                 line |= {"difference": difference, "low": low, "high": high, "p": p}
             lines.append(line)
     return pd.DataFrame(lines, columns=["row", "form", *MEANS, NAMED, "difference", "low", "high", "p"])
+
+
+def compare_switches(results: pd.DataFrame, switches: Sequence[tuple[str, str, str]]) -> pd.DataFrame:
+    """One line a switch, given as its name and the titles of the rows that have it turned and not.
+
+    ``MEANS`` of the turned row on the held-out cases (DSC in percent), its ``difference`` from the row that it is held
+    against (points of the mean of subjects) with the 95 % interval over subjects and Wilcoxon's ``p``. A switch without
+    results of both is left out.
+    """
+    lines = []
+    for name, turned, base in switches:
+        subjects = [scores_by_subject(results, title, "validation").mean(axis=1) for title in (turned, base)]
+        if any(scores.empty for scores in subjects):
+            continue
+        difference, (low, high), p, _ = paired(*subjects)
+        means = summarise(results, {turned: {}}).set_index("structure")["mean"]
+        line = {"switch": name, "against": base, **{mean: means[mean] for mean in MEANS}}
+        lines.append({**line, "difference": difference, "low": low, "high": high, "p": p})
+    return pd.DataFrame(lines, columns=["switch", "against", *MEANS, "difference", "low", "high", "p"])
 
 
 def write_comparison(folder: Path, name: str, title: str, comparison: pd.DataFrame, caption: str) -> None:

@@ -37,15 +37,21 @@ def mix(first: Tensor, second: Tensor, mask: Tensor) -> Tensor:
     return first * (1 - mask) + second * mask
 
 
+def no_cutmix(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """CutMix switched off: a mask of zeros, under which ``mix`` leaves the first image as it is."""
+    return np.zeros((1, *size), np.float32)
+
+
 @torch.no_grad()
-def pseudo_labels(network: nn.Module, u0: Tensor, u1: Tensor, mask: Tensor) -> Tensor:
+def pseudo_labels(network: nn.Module, u0: Tensor, u1: Tensor, mask: Tensor, evaluating: bool = True) -> Tensor:
     """Y = T(S): the argmax (N, h, w) of the mixed scores of the unlabelled u0 and u1 (N, 3, h, w). No threshold.
 
     The network labels in evaluation mode, as it will be used: dropout off and batch statistics frozen. The authors'
-    code labels in training mode; then three of four batch-norm updates come from unlabelled images.
+    code labels in training mode (``evaluating`` False); then three of four batch-norm updates come from unlabelled
+    images.
     """
     was_training = network.training
-    network.eval()
+    network.train(was_training and not evaluating)
     labels = mix(network(u0).scores, network(u1).scores, mask).argmax(dim=1)
     network.train(was_training)
     return labels
@@ -65,8 +71,9 @@ class Supervised(nn.Module):
 class CrossPseudoSupervision(nn.Module):
     """Equation 6, L_2d = L_s + lambda L_cps, for two branches; on batches without unlabelled images, L_s alone."""
 
-    def __init__(self, make_network: Callable[[], nn.Module], weight: float) -> None:
+    def __init__(self, make_network: Callable[[], nn.Module], weight: float, evaluating: bool = True) -> None:
         super().__init__()
+        self.evaluating = evaluating
         # Two calls: the same encoder where it is pretrained, everything else drawn anew.
         self.branches = nn.ModuleList([make_network(), make_network()])
         self.weight = weight
@@ -86,6 +93,6 @@ class CrossPseudoSupervision(nn.Module):
     def cross_supervision(self, u0: Tensor, u1: Tensor, mask: Tensor) -> Tensor:
         """L_cps (Equation 8): both branches on the mixed image, each under the other's pseudo label."""
         first, second = self.branches
-        label_1, label_2 = (pseudo_labels(branch, u0, u1, mask) for branch in (first, second))
+        label_1, label_2 = (pseudo_labels(branch, u0, u1, mask, self.evaluating) for branch in (first, second))
         mixed = mix(u0, u1, mask)
         return cross_entropy(first(mixed).scores, label_2) + cross_entropy(second(mixed).scores, label_1)

@@ -1,11 +1,12 @@
 """The rows of Tables 1 and 2 as one table of switches (sections 4.3 and 5). A new row is one line here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sshsnet_core.methods.nnunet import NNUNet
 from sshsnet_core.methods.spineparsenet import SpineParseNet
 from sshsnet_core.methods.sshsnet import SSHSNet
 from sshsnet_core.methods.stage1 import Stage1
+from sshsnet_core.methods.switches import Changed
 from sshsnet_core.methods.system import System
 from sshsnet_core.settings import SettingsError
 
@@ -63,7 +64,66 @@ AS_RELEASED = (
     Method("spineparsenet-released", "SpineParseNet, in-sample", SpineParseNet(out_of_fold=False)),
 )
 
-METHODS = {m.key: m for m in (*TABLE_1, *BASELINES, INDUCTIVE, EQUAL_TIME, *AS_RELEASED)}
+CPS_ALONE = TABLE_1[2]
+
+
+@dataclass(frozen=True)
+class Switch:
+    """One choice of ours, or of the paper, turned the other way: the row that turns it, and the row that it is held
+    against."""
+
+    choice: str
+    turned: Method
+    base: Method
+
+
+#: Notebook 04's table. Stage 1's choices are judged by stage 1's own map, stage 2's by the whole.
+SWITCHES = (
+    Switch(
+        "CTAM as printed, not residual",
+        Method("ctam-printed", "SSHSNet, CTAM as printed", Changed(OURS.system, {"network_3d.ctam": "printed"})),
+        OURS,
+    ),
+    Switch(
+        "no CutMix",
+        Method("no-cutmix", "SSHSNet-2D-CPS, no CutMix", SSHSNet(replace(CPS, cutmix=False), None)),
+        CPS_ALONE,
+    ),
+    Switch(
+        "pseudo labels in training mode",
+        Method(
+            "labels-in-training-mode",
+            "SSHSNet-2D-CPS, labels in training mode",
+            SSHSNet(replace(CPS, evaluating=False), None),
+        ),
+        CPS_ALONE,
+    ),
+    Switch(
+        "lambda 0.1, not 1",
+        Method("lambda-0.1", "SSHSNet-2D-CPS, lambda 0.1", Changed(CPS_ALONE.system, {"cps.weight": 0.1})),
+        CPS_ALONE,
+    ),
+    Switch(
+        "3D ASPP at rates 12, 24, 36",
+        Method(
+            "aspp-printed",
+            "SSHSNet, ASPP rates as printed",
+            Changed(OURS.system, {"network_3d.atrous_rates": (12, 24, 36)}),
+        ),
+        OURS,
+    ),
+    Switch(
+        "patches of 64 by 64 pixels",
+        Method("patch-64", "SSHSNet, patches of 64 by 64", Changed(OURS.system, {"patch": (12, 64, 64)})),
+        OURS,
+    ),
+    Switch("held-out images in the pool, not test images", INDUCTIVE, OURS),
+)
+
+METHODS = {
+    m.key: m
+    for m in (*TABLE_1, *BASELINES, INDUCTIVE, EQUAL_TIME, *AS_RELEASED, *(switch.turned for switch in SWITCHES))
+}
 
 
 def method_by_key(key: str) -> Method:

@@ -204,7 +204,9 @@ def _coarse_network(job: Job, name: str, learns: Sequence[StoredCase], scores: S
 
 
 def _training(job: Job, stage: str, schedule: TrainingSettings, decides: dict[str, Any]) -> Training:
-    folder = job.folder(f"{job.key}-{stage.replace(', ', '-').replace(' ', '')}")
+    # Rows share coarse networks on the same cases; only the refinement is a row's own.
+    owner = job.key if stage == "refinement" else "spineparsenet"
+    folder = job.folder(f"{owner}-{stage.replace(', ', '-').replace(' ', '')}")
     identity = {**job.identity, "spineparsenet": stage, **decides}
     return Training(folder, f"SpineParseNet, {stage}", schedule, identity, job.seed, job.effort)
 

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from sshsnet_core.data.coarse import Coarse
 from sshsnet_core.data.sampling import Batch, CPSSamples, SliceSamples
 from sshsnet_core.data.store import StoredCase
-from sshsnet_core.learning.cps import CrossPseudoSupervision, Supervised, cutmix_mask
+from sshsnet_core.learning.cps import CrossPseudoSupervision, Supervised, cutmix_mask, no_cutmix
 from sshsnet_core.learning.inference import coarse_map
 from sshsnet_core.learning.training import Training, load_trained, train
 from sshsnet_core.networks.deeplab2d import DeepLab2D
@@ -26,25 +26,34 @@ class Stage1:
     """Stage 1's switches: ImageNet encoder or random start; two networks under CPS or one on labels alone.
 
     ``longer`` multiplies the steps: a row of our own that trains for the time that CPS takes. ``pool`` names CPS's
-    unlabelled images where they are not the profile's.
+    unlabelled images where they are not the profile's. ``cutmix`` mixes them; ``evaluating`` networks label them.
     """
 
     pretrained: bool
     cps: bool
     longer: float = 1.0
-    # Out of the representation, which is part of a training's identity: the pool joins that with CPS's settings.
+    # Out of the representation, which is part of a training's identity: these join that with CPS's settings.
     pool: Literal["held-out"] | None = field(default=None, repr=False)
+    cutmix: bool = field(default=True, repr=False)
+    evaluating: bool = field(default=True, repr=False)
 
     @property
     def key(self) -> str:
         """A name for its folder: rows that share a stage 1 share its training."""
         parts = ["2d", "imagenet" if self.pretrained else "scratch", *(["cps"] if self.cps else [])]
         parts += [f"x{self.longer:g}"] if self.longer != 1 else []
+        parts += [] if self.cutmix else ["no-cutmix"]
+        parts += [] if self.evaluating else ["training-mode"]
         return "-".join(parts + ([self.pool] if self.pool else []))
 
     def pool_name(self, settings: Settings) -> str:
         """Which unlabelled images it reads; ``none`` without CPS."""
         return (self.pool or settings.cps.pool) if self.cps else "none"
+
+    def cps_identity(self, settings: Settings) -> dict[str, Any]:
+        """What decides CPS: its settings, the pool that it really reads, and the switches that are turned."""
+        turned = {name: False for name in ("cutmix", "evaluating") if not getattr(self, name)}
+        return {**settings.cps.model_dump(), "pool": self.pool_name(settings), **turned}
 
 
 def training_of(
@@ -54,7 +63,7 @@ def training_of(
     title = f"stage 1, {stage.key}"
     identity = {**identity, "stage1": stage, "network": settings.network_2d.model_dump()}
     if stage.cps:
-        identity["cps"] = {**settings.cps.model_dump(), "pool": stage.pool_name(settings)}
+        identity["cps"] = stage.cps_identity(settings)
     return Training(folder, title, settings.train_2d, identity, seed, effort * stage.longer)
 
 
@@ -64,7 +73,9 @@ def build(stage: Stage1, settings: Settings, pretrained: bool) -> nn.Module:
     def network() -> DeepLab2D:
         return DeepLab2D(settings.network_2d, pretrained=pretrained)
 
-    return CrossPseudoSupervision(network, settings.cps.weight) if stage.cps else Supervised(network())
+    if not stage.cps:
+        return Supervised(network())
+    return CrossPseudoSupervision(network, settings.cps.weight, stage.evaluating)
 
 
 def train_stage1(
@@ -74,7 +85,7 @@ def train_stage1(
     training.seed_everything()
     objective = build(stage, settings, stage.pretrained)
     slices = SliceSamples(labelled, settings.slice_size, training.seed)
-    both = CPSSamples(slices, pool, cutmix_mask)
+    both = CPSSamples(slices, pool, cutmix_mask if stage.cutmix else no_cutmix)
     starts = settings.cps.labels_only * settings.train_2d.epochs
 
     def samples(epoch: int) -> Dataset[Batch]:

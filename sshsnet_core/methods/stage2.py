@@ -16,6 +16,7 @@ from sshsnet_core.learning.losses import supervised_loss
 from sshsnet_core.learning.training import Training, load_trained, train
 from sshsnet_core.methods import stage1
 from sshsnet_core.methods.stage1 import Stage1
+from sshsnet_core.networks.ctam import CTAM
 from sshsnet_core.networks.sshsnet import Plain3D, SSHSNet3D
 from sshsnet_core.settings import Settings
 
@@ -35,7 +36,10 @@ class Stage2:
 
 
 class Fine(nn.Module):
-    """Equation 9: L_3d of the 3D network on patches with stage 1's map and features, or on whole volumes without."""
+    """Equation 9: L_3d of the 3D network on patches with stage 1's map and features, or on whole volumes without.
+
+    CTAM's scales gamma are told beside the loss, for the history.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -43,7 +47,9 @@ class Fine(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         inputs = [batch[name] for name in ("image", "coarse", "features") if name in batch]
-        return {"loss": supervised_loss(self.network(*inputs), batch["labels"])}
+        fusion = getattr(self.network, "fusion", None)
+        gammas = fusion.gammas if isinstance(fusion, CTAM) else {}
+        return {"loss": supervised_loss(self.network(*inputs), batch["labels"]), **gammas}
 
 
 def training_of(

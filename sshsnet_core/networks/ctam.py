@@ -106,6 +106,11 @@ class CTAM(nn.Module):
         if form == "residual":
             self.gamma3 = nn.Parameter(torch.zeros(()))
 
+    @property
+    def gammas(self) -> dict[str, Tensor]:
+        """The learned scales by name: how much attention the network has found worth having."""
+        return {name: value for name, value in self.named_parameters() if name.startswith("gamma")}
+
     def _cross(self, inter: Tensor, intra: Tensor) -> Tensor:
         """I_c: F1 and F2, concatenated (N, C4, Z, H, W)."""
         attended_inter, attended_intra = self.inter_slice(inter), self.intra_slice(intra)

@@ -12,21 +12,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sshsnet_core.anatomy import COLUMN, by_name
+from sshsnet_core.data.coarse import FEATURE_STRIDE
 from sshsnet_core.data.cohorts.base import Case, Cohort, CohortError
 from sshsnet_core.data.cohorts.folder import read_folder
 from sshsnet_core.data.cohorts.folds import Fold, make_folds, read_folds, write_folds
 from sshsnet_core.data.cohorts.mrspineseg import read_mrspineseg
 from sshsnet_core.data.cohorts.phantom import write_phantom_cohort
 from sshsnet_core.data.preprocessing import Preprocessing
-from sshsnet_core.data.sampling import PatchSamples
+from sshsnet_core.data.sampling import PatchSamples, crop, pad_volume
 from sshsnet_core.data.store import Store, StoredCase, build_store
 from sshsnet_core.data.volumes import read_image, read_labels, write_labels
 from sshsnet_core.evaluation.metrics import score_case
 from sshsnet_core.evaluation.results import provenance, read_results, write_results, write_text
+from sshsnet_core.methods.pseudo_labels import PseudoLabelRecord
 from sshsnet_core.methods.rows import method_by_key
 from sshsnet_core.methods.segmenter import Segmenter
-from sshsnet_core.methods.sshsnet import SSHSNet
+from sshsnet_core.methods.sshsnet import SSHSNet, TrainedSSHSNet
 from sshsnet_core.methods.system import Job, Stage, device
+from sshsnet_core.pictures.attention import AttentionView
 from sshsnet_core.pictures.overlay import View
 from sshsnet_core.progress import Progress
 from sshsnet_core.settings import Settings, load_settings
@@ -157,6 +161,12 @@ class Study:
         assert isinstance(system, SSHSNet)
         return system.patches(self.job(key, fold))
 
+    def pseudo_labels(self, key: str, fold: int) -> PseudoLabelRecord:
+        """What the two branches of a row under CPS called one unlabelled slice after every epoch of their training."""
+        system = method_by_key(key).system
+        assert isinstance(system, SSHSNet)
+        return system.pseudo_labels(self.job(key, fold))
+
     # --- use --------------------------------------------------------------------------------------------------------
 
     def segmenter(self, key: str, folds: Sequence[int]) -> Segmenter:
@@ -268,6 +278,27 @@ class Study:
             if path.exists():
                 labels[method_by_key(key).title] = read_labels(path, image.geometry).array
         return View(image.array, image.geometry.spacing, labels)
+
+    def attention(self, key: str, fold: int, name: str, structure: str) -> AttentionView:
+        """CTAM looked into, at the patch of a labelled case that has a structure in its middle.
+
+        Raises ``CohortError`` where the case does not show that structure.
+        """
+        case, patch = self.store.case(name), self.settings.patch
+        voxels = case.voxels(by_name(structure).label) if case.structures else np.empty((0, 3), int)
+        if not len(voxels):
+            shown = ", ".join(s.name for s in COLUMN if s.label in case.structures) or "nothing labelled"
+            raise CohortError(f"{name} does not show {structure}; it shows {shown}.")
+        centre = np.median(voxels, axis=0)
+        last = [max(0, n - size) for n, size in zip(case.image.shape, patch, strict=True)]
+        first = [int(np.clip(c - size / 2, 0, end)) for c, size, end in zip(centre, patch, last, strict=True)]
+        start = (first[0], first[1] // FEATURE_STRIDE * FEATURE_STRIDE, first[2] // FEATURE_STRIDE * FEATURE_STRIDE)
+        trained = method_by_key(key).system.load(self.job(key, fold))
+        assert isinstance(trained, TrainedSSHSNet)
+        image = crop(pad_volume(case.image, patch), start, patch).numpy()
+        spacing = self.settings.preprocessing.spacing_mm
+        z, row, column = (int(c - s) for c, s in zip(centre, start, strict=True))
+        return AttentionView(image, spacing, (z, row, column), **trained.attention(case.image, start))
 
     def spread(self, key: str, split: str, fold: int, count: int = 3) -> list[str]:
         """Scored cases from a row's worst to its best mean DSC, evenly spread: pictures that do not flatter.

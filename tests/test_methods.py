@@ -314,6 +314,45 @@ def test_cps_begins_after_the_epochs_on_labels_only(
         stage1.load_branches(SCRATCH_CPS, changed(settings, "cps", weight=0.5), replace(training, seed=1))
 
 
+def test_pseudo_labels_are_written_down_after_every_epoch(
+    settings: Settings, cases: list[StoredCase], tmp_path: Path
+) -> None:
+    """What the trained branches say of the slice is the last entry."""
+    training, history = train_first(SCRATCH_CPS, settings, cases, tmp_path)
+    record = stage1.pseudo_label_record(training, cases[1:])
+    labels = record.read()
+    assert list(labels) == history["epoch"].tolist() == [1, 2]
+    branches = stage1.load_branches(SCRATCH_CPS, settings, training)
+    with torch.no_grad():
+        last = [branch(record.image[None]).scores[0].argmax(dim=0).numpy() for branch in branches]
+    np.testing.assert_array_equal(labels[2], last)
+    assert labels[1].shape == (2, *record.image.shape[1:])
+
+
+def test_ctam_is_looked_into_at_a_patch(settings: Settings, cases: list[StoredCase], tmp_path: Path) -> None:
+    system, own = SSHSNet(SCRATCH_CPS, "ctam"), job(settings, cases, tmp_path, "row")
+    histories = system.train(own)
+    # Where the scales stand, beside the loss: Adam moves them from 0.
+    gammas = histories["stage 2"][["gamma1", "gamma2", "gamma3"]]
+    assert (gammas.iloc[-1] != 0).all()
+    maps = system.load(own).attention(cases[0].image, (0, 8, 0))
+    z, h, w = settings.patch
+    channels = 2 * settings.network_3d.decoder_channels
+    shapes = {name: values.shape for name, values in maps.items()}
+    assert shapes == {
+        "inter_slice": (z, z),
+        "intra_slice": (h * w // 16, h * w // 16),
+        "channel": (channels, channels),
+        "features": (channels, z, h // 4, w // 4),
+    }
+    for name in ("inter_slice", "intra_slice", "channel"):
+        np.testing.assert_allclose(maps[name].sum(axis=1), 1, rtol=1e-5)
+    plain = SSHSNet(SCRATCH_CPS, None)
+    plain.train(own)
+    with pytest.raises(TrainingError, match="no cross tri-attention module"):
+        plain.load(own).attention(cases[0].image, (0, 8, 0))
+
+
 def test_a_stage_1_without_cps_never_reads_the_pool(
     settings: Settings, cases: list[StoredCase], tmp_path: Path
 ) -> None:

@@ -85,9 +85,15 @@ def learning_rate_factor(settings: TrainingSettings, epoch: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (epoch - warm_up) / (settings.epochs - warm_up)))
 
 
-def train(training: Training, objective: nn.Module, samples: Callable[[int], Dataset[Batch]]) -> pd.DataFrame:
+def train(
+    training: Training,
+    objective: nn.Module,
+    samples: Callable[[int], Dataset[Batch]],
+    after_epoch: Callable[[int], None] = lambda epoch: None,
+) -> pd.DataFrame:
     """Train ``objective`` on the samples of each epoch, to the end of the schedule; return one history row per epoch.
 
+    ``after_epoch`` may look at ``objective`` after each epoch (1, 2, ...); it leaves it and the random state alone.
     Continues from the checkpoint where there is one, and ends with the same weights as an uninterrupted run on the CPU.
     Afterwards ``objective`` holds the final weights. Raises ``TrainingError`` if the checkpoint belongs to another
     training, and if the loss stops being finite.
@@ -110,6 +116,8 @@ def train(training: Training, objective: nn.Module, samples: Callable[[int], Dat
             losses = _epoch(training, fabric, module, optimizer, samples(epoch), epoch)
             row = {"epoch": epoch + 1, **losses, "learning_rate": optimizer.param_groups[0]["lr"]}
             history.append({**row, "seconds": time.perf_counter() - started})
+            # Before the checkpoint: killed in between, the epoch is trained and looked at again.
+            after_epoch(epoch + 1)
             _save(training, fabric, module, optimizer, history)
             progress.advance(f"loss {losses['loss']:.3f}")
     return pd.DataFrame(history)

@@ -5,17 +5,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import torch
 from filelock import FileLock
 from torch import nn
 
 from sshsnet_core.data.coarse import Coarse
-from sshsnet_core.data.sampling import PatchSamples, pad_volume
+from sshsnet_core.data.sampling import PatchSamples, crop, pad_volume
 from sshsnet_core.learning.inference import segment_whole, segment_windows, upsampled_coarse
-from sshsnet_core.learning.training import Training
+from sshsnet_core.learning.training import Training, TrainingError
 from sshsnet_core.methods import stage1, stage2
+from sshsnet_core.methods.pseudo_labels import PseudoLabelRecord
 from sshsnet_core.methods.stage1 import Stage1, apply_stage1
 from sshsnet_core.methods.stage2 import Kind, Stage2
 from sshsnet_core.methods.system import Job, Stage, device
+from sshsnet_core.networks.ctam import CTAM
+from sshsnet_core.networks.sshsnet import SSHSNet3D
 from sshsnet_core.progress import Progress
 from sshsnet_core.settings import Settings
 
@@ -64,6 +68,11 @@ class SSHSNet:
         """The pool of its CPS."""
         return "none" if self.first is None else self.first.pool_name(settings)
 
+    def pseudo_labels(self, job: Job) -> PseudoLabelRecord:
+        """What its CPS's branches called one unlabelled slice, epoch by epoch."""
+        assert self.first is not None
+        return stage1.pseudo_label_record(_stage1_training(self.first, job), job.pool(self.pool(job.settings)))
+
     def patches(self, job: Job) -> PatchSamples:
         """The category-balanced patches that its stage 2 learns from (Equation 2); its stage 1 must be trained."""
         assert self.first is not None
@@ -94,6 +103,24 @@ class TrainedSSHSNet:
                 network, overlap = self.network.to(device()), self.settings.overlap
                 probabilities = segment_windows(network, volume, coarse, patch, overlap, device())
         return probabilities[:, :z, :h, :w]
+
+    @torch.inference_mode()
+    def attention(self, image: np.ndarray, start: tuple[int, int, int]) -> dict[str, np.ndarray]:
+        """CTAM looked into, at the patch that begins at ``start`` (multiples of 8 in plane) of a preprocessed volume.
+
+        The three matrices A of section 3.3, ``inter_slice`` (Z, Z), ``intra_slice`` (h w / 16, h w / 16) and
+        ``channel`` (C4, C4), and ``features`` I_c (C4, Z, h/4, w/4). ``TrainingError`` for a row without CTAM.
+        """
+        fusion = getattr(self.network, "fusion", None)
+        if not isinstance(self.network, SSHSNet3D) or not isinstance(fusion, CTAM):
+            raise TrainingError("This row has no cross tri-attention module to look into.")
+        network, patch = self.network.to(device()), self.settings.patch
+        volume = pad_volume(image, patch)
+        coarse, features = apply_stage1(self.branches, volume, device()).crop(start, patch)
+        inputs = (part[None].to(device()) for part in (crop(volume, start, patch)[None], coarse, features))
+        inter, intra = network.fusion_inputs(*inputs)
+        maps = {**fusion.attention_maps(inter, intra)._asdict(), "features": fusion.crossed(inter, intra)}
+        return {name: values[0].float().cpu().numpy() for name, values in maps.items()}
 
 
 def _stage1_training(stage: Stage1, job: Job) -> Training:

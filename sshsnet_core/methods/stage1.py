@@ -17,6 +17,7 @@ from sshsnet_core.data.store import StoredCase
 from sshsnet_core.learning.cps import CrossPseudoSupervision, Supervised, cutmix_mask, no_cutmix
 from sshsnet_core.learning.inference import coarse_map
 from sshsnet_core.learning.training import Training, load_trained, train
+from sshsnet_core.methods.pseudo_labels import PseudoLabelRecord
 from sshsnet_core.networks.deeplab2d import DeepLab2D
 from sshsnet_core.settings import Settings
 
@@ -91,7 +92,15 @@ def train_stage1(
     def samples(epoch: int) -> Dataset[Batch]:
         return both if stage.cps and epoch >= starts else slices
 
-    return train(training, objective, samples)
+    if not stage.cps:
+        return train(training, objective, samples)
+    record = pseudo_label_record(training, pool)
+    return train(training, objective, samples, lambda epoch: record.write(epoch, objective.branches))  # type: ignore[arg-type]
+
+
+def pseudo_label_record(training: Training, pool: Sequence[StoredCase]) -> PseudoLabelRecord:
+    """What CPS's branches call the first image of the pool, epoch by epoch."""
+    return PseudoLabelRecord(pool[0], training.folder / "pseudo_labels")
 
 
 def load_branches(stage: Stage1, settings: Settings, training: Training) -> list[nn.Module]:

@@ -111,7 +111,7 @@ class CTAM(nn.Module):
         """The learned scales by name: how much attention the network has found worth having."""
         return {name: value for name, value in self.named_parameters() if name.startswith("gamma")}
 
-    def _cross(self, inter: Tensor, intra: Tensor) -> Tensor:
+    def crossed(self, inter: Tensor, intra: Tensor) -> Tensor:
         """I_c: F1 and F2, concatenated (N, C4, Z, H, W)."""
         attended_inter, attended_intra = self.inter_slice(inter), self.intra_slice(intra)
         if self.form == "printed":
@@ -120,7 +120,7 @@ class CTAM(nn.Module):
         return torch.cat([intra + self.gamma1 * attended_inter, inter + self.gamma2 * attended_intra], dim=1)
 
     def forward(self, inter: Tensor, intra: Tensor) -> Tensor:
-        crossed = self._cross(inter, intra)
+        crossed = self.crossed(inter, intra)
         attended = self.channel(crossed)
         return attended if self.form == "printed" else crossed + self.gamma3 * attended
 
@@ -129,7 +129,7 @@ class CTAM(nn.Module):
         return AttentionMaps(
             self.inter_slice.attention_map(inter),
             self.intra_slice.attention_map(intra),
-            self.channel.attention_map(self._cross(inter, intra)),
+            self.channel.attention_map(self.crossed(inter, intra)),
         )
 
 

@@ -85,7 +85,7 @@ def mean_bars(
             axes.tick_params(axis="y", length=0)
         handles = [Patch(color=_BLUE, label="mean of subjects"), Patch(color=_ORANGE, label="mean of classes")]
         lines = " Thin lines: 95 % intervals over the subjects of one training." if intervals else ""
-        _foot(figure, caption + lines, handles, ncols=2)
+        foot(figure, caption + lines, handles, ncols=2)
     plt.close(figure)
     return figure
 
@@ -119,7 +119,7 @@ def side_by_side(cases: Mapping[str, View], methods: Sequence[str], caption: str
             axes.set_title(column.replace("SSHSNet-", "SSHSNet-\n").replace(", ", ",\n"), fontsize=6.5)
         present = {number for view in cases.values() for labels in view.labels.values() for number in np.unique(labels)}
         handles = [Patch(color=to_hex(COLOURS[s.label] / 255), label=s.name) for s in COLUMN if s.label in present]
-        _foot(figure, f"{caption} White lines: outline of the truth.", handles, ncols=10)
+        foot(figure, f"{caption} White lines: outline of the truth.", handles, ncols=10)
     plt.close(figure)
     return figure
 
@@ -148,7 +148,7 @@ def contact_sheet(cases: Mapping[str, View], caption: str, columns: int = 6) -> 
         for (name, view), axes in zip(cases.items(), grid.flat, strict=False):
             _panel(axes, view, next(iter(view.labels), "image"), PAGE_WIDTH / columns)
             axes.set_title(name, fontsize=7)
-        _foot(figure, caption)
+        foot(figure, caption)
     plt.close(figure)
     return figure
 
@@ -176,7 +176,7 @@ def learning_curves(histories: Mapping[str, pd.DataFrame], caption: str) -> Figu
         lines = {
             text: line for axes in panels.flat for line, text in zip(*axes.get_legend_handles_labels(), strict=True)
         }
-        _foot(figure, caption, list(lines.values()), ncols=3)
+        foot(figure, caption, list(lines.values()), ncols=3)
     plt.close(figure)
     return figure
 
@@ -248,7 +248,7 @@ def _height_by_width(view: View) -> float:
     return height * row / (width * column)
 
 
-def _foot(figure: Figure, caption: str, handles: Sequence[Artist] = (), ncols: int = 1) -> None:
+def foot(figure: Figure, caption: str, handles: Sequence[Artist] = (), ncols: int = 1) -> None:
     """Legend, then caption, below all that is drawn already, so that nothing can run into them; ``save`` keeps both."""
     if handles:
         figure.legend(

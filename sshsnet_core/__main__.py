@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sshsnet_core.anatomy import COLUMN
 from sshsnet_core.errors import StudyError
 from sshsnet_core.settings import SettingsError, load_settings
 
@@ -51,22 +50,13 @@ def _study(arguments: argparse.Namespace) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    from sshsnet_core.data.volumes import read_image, stem, write_labels
-    from sshsnet_core.pictures.overlay import View
-    from sshsnet_core.pictures.viewer import frame
+    from sshsnet_core.scan import segment_scan
     from sshsnet_core.study import Study
 
-    image = read_image(arguments.image)
-    segmenter = Study.open(arguments.profile, arguments.effort).segmenter(arguments.method, arguments.folds)
-    labels = segmenter.segment(image)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    output = arguments.output / f"{stem(arguments.image)}_labels.nii.gz"
-    write_labels(output, labels, image.geometry)
-    view = View(image.array, image.geometry.spacing, {arguments.method: labels})
-    picture = frame(view, arguments.method, view.middle, opacity=0.5)
-    (arguments.output / f"{stem(arguments.image)}_overlay.jpg").write_bytes(picture)
-    found = [structure.name for structure in COLUMN if (labels == structure.label).any()]
-    print(f"Wrote {output}: {', '.join(found) if found else 'no structure was found in this volume'}.")
+    study = Study.open(arguments.profile, arguments.effort)
+    result = segment_scan(study, arguments.image, arguments.output, arguments.method, arguments.folds)
+    print(*(f"Warning: {warning}" for warning in result.warnings), sep="\n", end="\n" if result.warnings else "")
+    print(f"Found: {', '.join(structure.name for structure in result.structures) or 'nothing'}.")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 
     predict = commands.add_parser("predict", help="segment a volume with the study's trained networks")
     predict.add_argument("image", type=Path, help="a NIfTI or MetaImage volume")
-    predict.add_argument("-o", "--output", type=Path, required=True, help="the folder for the label map")
+    predict.add_argument("-o", "--output", type=Path, required=True, help="the folder for label map, picture and JSON")
     predict.add_argument("--method", default="sshsnet", help="the row of Table 1 or 2 (default sshsnet)")
     folds = "the folds whose networks are used, together where there are several (default 0)"
     predict.add_argument("--folds", type=int, nargs="+", default=[0], help=folds)

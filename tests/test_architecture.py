@@ -26,7 +26,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "notebooks": GROUND,
     # A network comes to the study through its method.
     "study": GROUND | {"data", "learning", "methods", "evaluation", "pictures"},
-    "__main__": GROUND | {"data", "evaluation", "methods.rows", "pictures", "study"},
+    # One scan through everything, for the command line and for a notebook.
+    "scan": GROUND | {"data", "evaluation", "methods.rows", "pictures", "study"},
+    "__main__": GROUND | {"data", "evaluation", "methods.rows", "scan", "study"},
 }
 #: Libraries that read volumes: only data may know of them.
 FILE_FORMATS = {"nibabel", "SimpleITK"}

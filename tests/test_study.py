@@ -147,6 +147,8 @@ def test_prediction_of_a_stray_volume_has_its_geometry(
     assert labels.geometry.shape == native.shape
     np.testing.assert_allclose(labels.geometry.affine, affine, atol=1e-4)
     assert (tmp_path / "out" / "stray_overlay.jpg").stat().st_size > 1000
+    assert json.loads((tmp_path / "out" / "stray_structures.json").read_text())["file"] == "stray.nii.gz"
+    assert "stray.nii.gz: measuring\n" in done.stdout
 
 
 @pytest.mark.parametrize(

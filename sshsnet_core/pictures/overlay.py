@@ -1,9 +1,11 @@
 """From arrays to pictures: a sagittal slice in grey, its labels in the colours of Figure 1. Arrays in, arrays out."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
+from scipy.ndimage import center_of_mass, distance_transform_edt, find_objects, label
 
 from sshsnet_core.anatomy import DISCS, N_CLASSES, STRUCTURES
 
@@ -88,8 +90,7 @@ def overlay(
     """RGB (h, w, 3) uint8 of a grey slice (H, W) uint8, with ``labels`` (H, W) coloured and ``outline`` (H, W) drawn.
 
     ``outline`` is a second labelling, the truth, whose borders are drawn as white lines over the coloured prediction.
-    With spacings (row, column) that differ, the finer one is kept and the other axis stretched, so that pixels become
-    square. Raises ``ValueError`` for shapes that differ and an opacity outside 0 to 1.
+    Pixels become square, see ``square``. Raises ``ValueError`` for shapes that differ and an opacity outside 0 to 1.
     """
     if not 0 <= opacity <= 1:
         raise ValueError(f"The opacity must lie between 0 and 1, not {opacity}.")
@@ -98,40 +99,86 @@ def overlay(
     for layer in (labels, outline):
         if layer is not None and layer.shape != grey.shape:
             raise ValueError(f"The slice {grey.shape} and its labels {layer.shape} differ in shape.")
-    grey = _square(grey, spacing, Image.Resampling.BILINEAR)
+    grey = square(grey, spacing, resampling=Image.Resampling.BILINEAR)
     if labels is None:
         rgb = np.repeat(grey[..., None], 3, axis=2)
     else:
-        rgb = np.take(_colour_table(opacity), _square(labels.astype(np.uint8), spacing) * np.intp(256) + grey, axis=0)
+        rgb = blend(grey, square(labels.astype(np.uint8), spacing), colour_table(COLOURS, opacity))
     if outline is not None:
-        rgb[_borders(_square(outline.astype(np.uint8), spacing))] = OUTLINE
+        rgb[borders(square(outline.astype(np.uint8), spacing))] = OUTLINE
     return rgb
 
 
-def _colour_table(opacity: float) -> np.ndarray:
-    """(20 * 256, 3): the blend of every label with every grey value. One look-up a pixel is what makes it fast."""
+def colour_table(colours: np.ndarray, opacity: float, shown: Collection[int] | None = None) -> np.ndarray:
+    """(C * 256, 3) uint8: the blend of every colour (C, 3) with every grey value; those not in ``shown`` stay grey.
+
+    Colour 0 is the background's, which is never drawn. One look-up a pixel is what makes ``blend`` fast.
+    """
     grey = np.arange(256)[None, :, None]
-    table = (1 - opacity) * grey + opacity * COLOURS[:, None, :].astype(float)
-    table[0] = grey[0]
+    table = (1 - opacity) * grey + opacity * colours[:, None, :].astype(float)
+    for number in range(len(colours)):
+        if number == 0 or (shown is not None and number not in shown):
+            table[number] = grey[0]
     return np.rint(table).astype(np.uint8).reshape(-1, 3)
 
 
-def _square(
-    plane: np.ndarray, spacing: tuple[float, float], resampling: Image.Resampling = Image.Resampling.NEAREST
+def blend(grey: np.ndarray, labels: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """RGB (h, w, 3) uint8 of grey values and labels (h, w), both uint8, by a table of ``colour_table``."""
+    return np.take(table, (labels.astype(np.uint16) << 8) | grey, axis=0)
+
+
+def square(
+    plane: np.ndarray,
+    spacing: tuple[float, float],
+    enlargement: int = 1,
+    resampling: Image.Resampling = Image.Resampling.NEAREST,
 ) -> np.ndarray:
-    finest = min(spacing)
-    height, width = (max(1, round(n * s / finest)) for n, s in zip(plane.shape, spacing, strict=True))
+    """A plane (H, W) uint8 with square pixels (h, w): of spacings (row, column) that differ the finer one is kept and
+    the other axis stretched; then both are enlarged by a whole number."""
+    scale = square_scale(spacing, enlargement)
+    height, width = (max(1, round(n * s)) for n, s in zip(plane.shape, scale, strict=True))
     if (height, width) == plane.shape:
         return plane
     return np.asarray(Image.fromarray(plane).resize((width, height), resampling))
 
 
-def _borders(labels: np.ndarray) -> np.ndarray:
+def square_scale(spacing: tuple[float, float], enlargement: int = 1) -> tuple[float, float]:
+    """How many pixels of ``square``'s picture a row and a column of the plane become."""
+    finest = min(spacing)
+    return enlargement * spacing[0] / finest, enlargement * spacing[1] / finest
+
+
+def borders(labels: np.ndarray) -> np.ndarray:
     """The pixels of structures that touch another label to the right or below, or from there: a line around each."""
-    borders = np.zeros(labels.shape, bool)
+    edges = np.zeros(labels.shape, bool)
     down, right = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
-    borders[1:] |= down
-    borders[:-1] |= down
-    borders[:, 1:] |= right
-    borders[:, :-1] |= right
-    return borders & (labels > 0)
+    edges[1:] |= down
+    edges[:-1] |= down
+    edges[:, 1:] |= right
+    edges[:, :-1] |= right
+    return edges & (labels > 0)
+
+
+def name_places(plane: np.ndarray) -> dict[int, tuple[float, float]]:
+    """Where (row, column) the name of each structure of a plane (H, W) belongs, by its label.
+
+    A vertebra's lies where it is thickest, in the body; a disc is too thin to write on: its place is the anterior end.
+    """
+    places = {}
+    for number, box in enumerate(find_objects(plane, N_CLASSES - 1), start=1):
+        if box is None:
+            continue
+        part = plane[box] == number
+        if STRUCTURES[number - 1].kind == "vertebra":
+            # Every second pixel is plenty for a name, and four times as fast.
+            step = 1 + (min(part.shape) > 40)
+            depth = distance_transform_edt(np.pad(part[::step, ::step], 1))
+            cores, _ = label(depth > 0.7 * depth.max())
+            row, column = (step * (c - 1) for c in center_of_mass(cores == cores.flat[depth.argmax()]))
+        else:
+            pieces, _ = label(part)
+            rows, columns = np.nonzero(pieces == 1 + np.bincount(pieces.ravel())[1:].argmax())
+            column = float(columns.min())
+            row = float(rows[columns <= column + 4].mean())
+        places[number] = (box[0].start + row, box[1].start + column)
+    return places

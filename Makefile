@@ -17,10 +17,10 @@ INSTALL = $(PIP) install -qq --no-deps
 # The tools that commands call by name (papermill, snakemake) are those of .venv.
 IN_VENV = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: help study cps released switches test lint lab hooks lock clean
+.PHONY: help study cps released switches test test-browser book lint lab hooks lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 	@echo "Variables: PROFILE=$(PROFILE) FOLDS=$(FOLDS) EFFORT=$(EFFORT) ROW=$(ROW) BASE_PYTHON=$(BASE_PYTHON)"
 
 study: $(VENV)/.installed ## run the study: preprocess, train all rows, evaluate, draw Tables 1 and 2 and the figures
@@ -40,6 +40,12 @@ test: $(VENV)/.installed ## run the tests, then every notebook in the smoke prof
 	@# The notebooks step through a study of their own, which leaves nothing behind.
 	scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && $(IN_VENV) SSHSNET_PROFILE=smoke \
 	  SSHSNET_RUNS="$$scratch/runs" SSHSNET_FIGURES="$$scratch/figures" $(PYTHON) -m pytest --nbval-lax notebooks
+
+test-browser: $(VENV)/.installed ## open the notebooks in JupyterLab and the machine's own Chromium, and use them
+	$(IN_VENV) $(PYTHON) -m pytest -m browser tests/browser
+
+book: $(VENV)/.installed ## render the executed notebooks as a site that opens from the file system (runs/book/index.html)
+	$(IN_VENV) $(PYTHON) -m sshsnet_core.book runs/book --profile $(PROFILE)
 
 lint: $(VENV)/.installed ## check style and types
 	$(PYTHON) -m ruff check

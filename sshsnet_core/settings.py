@@ -199,11 +199,11 @@ class Settings(_Frozen):
         return Settings.model_validate(content)
 
 
-PROFILES = ("smoke", "mini", "gpu", "paper")
+PROFILES = ("smoke", "glance", "mini", "gpu", "paper")
 
 
 def load_settings(profile: str) -> Settings:
-    """The settings of a profile: ``smoke``, ``mini``, ``gpu``, ``paper``, or the path of a YAML file of one's own.
+    """The settings of one of ``PROFILES``, or of the path of a YAML file of one's own.
 
     Raises ``SettingsError`` for an unknown profile, an unknown key or a value of the wrong type.
     """

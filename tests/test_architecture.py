@@ -24,6 +24,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": GROUND | {"data.volumes"},
     "pictures": GROUND | {"data.volumes", "evaluation"},
     "notebooks": GROUND,
+    "benchmarks": GROUND | {"pictures"},
+    # The executed notebooks as a site.
+    "book": GROUND | {"notebooks", "study"},
     # A network comes to the study through its method.
     "study": GROUND | {"data", "learning", "methods", "evaluation", "pictures"},
     # One scan through everything, for the command line and for a notebook.

@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 
 from sshsnet_core.anatomy import STRUCTURES, by_name
-from sshsnet_core.pictures.overlay import View, grey_limits, mid_sagittal, overlay, slice_to_grey
+from sshsnet_core.pictures.overlay import (
+    COLOURS,
+    View,
+    colour_table,
+    grey_limits,
+    mid_sagittal,
+    name_places,
+    overlay,
+    slice_to_grey,
+    square,
+    square_scale,
+)
 
 GREY = np.full((4, 6), 100, np.uint8)
 
@@ -114,3 +125,29 @@ def test_margins_that_are_zero_in_every_slice_are_left_out_of_image_and_labels_a
     assert trimmed.image.shape == trimmed.labels["truth"].shape == (2, 3, 3)
     assert trimmed.image[0, 1, 0] == 5
     assert trimmed.labels["truth"][1, 2, 2] == 3
+
+
+def test_structures_that_are_not_shown_stay_grey() -> None:
+    table = colour_table(COLOURS, 1.0, {3}).reshape(20, 256, 3)
+    assert (table[3] == STRUCTURES[2].colour).all()
+    assert (table[4, 77] == 77).all()
+    assert (table[0, 77] == 77).all()
+
+
+def test_a_plane_is_squared_and_enlarged_by_a_whole_number() -> None:
+    assert square(GREY, (0.5, 1.0), 3).shape == (12, 36)
+    assert square_scale((0.5, 1.0), 3) == (3.0, 6.0)
+
+
+def test_a_vertebra_is_named_on_its_body_and_a_disc_at_its_anterior_end() -> None:
+    plane = np.zeros((100, 200), np.uint8)
+    l4, disc = by_name("L4").label, by_name("L4/L5").label
+    plane[10:50, 20:70] = l4
+    plane[25:32, 70:160] = l4  # the posterior elements, longer than the body but thin
+    plane[70:80, 30:90] = disc
+    plane[0, 0] = disc  # an island
+    places = name_places(plane)
+    assert set(places) == {l4, disc}
+    assert places[l4] == pytest.approx((29.5, 44.5), abs=4)
+    assert places[disc] == pytest.approx((74.5, 30), abs=1)
+    assert name_places(np.zeros((4, 4), np.uint8)) == {}

@@ -45,6 +45,12 @@ class Restoration:
         return self.resampled_shape[0], bottom - top, right - left
 
     @property
+    def kept(self) -> tuple[slice, slice, slice]:
+        """Where the crop lies in the resampled grid."""
+        top, bottom, left, right = self.crop
+        return slice(None), slice(top, bottom), slice(left, right)
+
+    @property
     def spacing(self) -> tuple[float, float, float]:
         """Of the preprocessed grid: the common spacing up to rounding to whole voxels, or the file's where kept."""
         z, rows, columns = (
@@ -89,6 +95,16 @@ class Preprocessed:
     restoration: Restoration
 
 
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """An image, float32 (Z, H, W), after each step of section 4.2, and the way back from the last to the file."""
+
+    resampled: np.ndarray
+    cropped: np.ndarray
+    scored: np.ndarray
+    restoration: Restoration
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """Section 4.2 with a common spacing (z, row, column) in mm."""
@@ -96,27 +112,34 @@ class Preprocessing:
     spacing_mm: tuple[float, float, float]
 
     def __call__(self, image: Volume, labels: Volume | None = None) -> Preprocessed:
-        """Resample, crop the zero background in plane, clip to percentiles and z-score within the non-zero voxels.
-
-        The paper names resampling, cropping and z-scoring; clipping and the restriction to non-zero voxels are the
-        released code's. ``labels`` follow by nearest neighbour.
+        """All ``steps`` of section 4.2; ``labels`` follow by nearest neighbour.
 
         Raises ``VolumeError`` where next to nothing varies, ``ValueError`` where labels lie on another grid.
         """
         if labels is not None and not labels.geometry.matches(image.geometry):
             raise ValueError(f"{labels.path} does not lie on the grid of {image.path}.")
-        shape = self._resampled_shape(image)
-        resampled = _resample(image.array, shape)
-        crop = _non_zero_box(resampled)
-        restoration = Restoration(image.array.shape, image.geometry.spacing, shape, crop)
-        kept = np.s_[:, crop[0] : crop[1], crop[2] : crop[3]]
-        scored = _z_score(resampled[kept])
-        if scored is None:
-            raise VolumeError(f"{image.path} holds almost the same intensity everywhere: it is not a picture.")
+        steps = self.steps(image)
+        scored, restoration = steps.scored, steps.restoration
         if labels is None:
             return Preprocessed(scored, None, restoration)
-        moved = _take(labels.array, [nearest(n, m) for n, m in zip(labels.array.shape, shape, strict=True)])
-        return Preprocessed(scored, np.ascontiguousarray(moved[kept]), restoration)
+        pairs = zip(restoration.native_shape, restoration.resampled_shape, strict=True)
+        moved = _take(labels.array, [nearest(n, m) for n, m in pairs])
+        return Preprocessed(scored, np.ascontiguousarray(moved[restoration.kept]), restoration)
+
+    def steps(self, image: Volume) -> Steps:
+        """Resample, crop the zero background in plane, clip to percentiles and z-score within the non-zero voxels.
+
+        The paper names resampling, cropping and z-scoring; clipping and the restriction to non-zero voxels are the
+        released code's. Raises ``VolumeError`` where next to nothing varies.
+        """
+        shape = self._resampled_shape(image)
+        resampled = _resample(image.array, shape)
+        restoration = Restoration(image.array.shape, image.geometry.spacing, shape, _non_zero_box(resampled))
+        cropped = resampled[restoration.kept]
+        scored = _z_score(cropped)
+        if scored is None:
+            raise VolumeError(f"{image.path} holds almost the same intensity everywhere: it is not a picture.")
+        return Steps(resampled, cropped, scored, restoration)
 
     def key(self) -> str:
         """Eight hexadecimal digits that change with the settings and with ``VERSION``."""

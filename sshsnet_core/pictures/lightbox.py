@@ -98,7 +98,7 @@ class Lightbox:
         pictures, planes = [picture for picture, _ in drawn], [plane for _, plane in drawn]
         width, height = pictures[0].size
         strip = max(18, height // 24)
-        legend = strip if any(panel.mode == "errors" for panel in panels) else 0
+        legend = strip if any(map(self._shows_errors, panels)) else 0
         size = (len(panels) * (width + _GAP) - _GAP, height + strip + legend)
         sheet = Image.new("RGB", size)
         boxes = []

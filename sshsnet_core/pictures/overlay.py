@@ -165,20 +165,21 @@ def name_places(plane: np.ndarray) -> dict[int, tuple[float, float]]:
     A vertebra's lies where it is thickest, in the body; a disc is too thin to write on: its place is the anterior end.
     """
     places = {}
+    # A few hundred rows are plenty for a name, and the more pixels are left out, the faster is the viewer.
+    step = 1 + max(plane.shape) // 400
+    plane = plane[::step, ::step]
     for number, box in enumerate(find_objects(plane, N_CLASSES - 1), start=1):
         if box is None:
             continue
         part = plane[box] == number
         if STRUCTURES[number - 1].kind == "vertebra":
-            # Every second pixel is plenty for a name, and four times as fast.
-            step = 1 + (min(part.shape) > 40)
-            depth = distance_transform_edt(np.pad(part[::step, ::step], 1))
+            depth = distance_transform_edt(np.pad(part, 1))
             cores, _ = label(depth > 0.7 * depth.max())
-            row, column = (step * (c - 1) for c in center_of_mass(cores == cores.flat[depth.argmax()]))
+            row, column = (c - 1 for c in center_of_mass(cores == cores.flat[depth.argmax()]))
         else:
             pieces, _ = label(part)
             rows, columns = np.nonzero(pieces == 1 + np.bincount(pieces.ravel())[1:].argmax())
             column = float(columns.min())
             row = float(rows[columns <= column + 4].mean())
-        places[number] = (box[0].start + row, box[1].start + column)
+        places[number] = (step * (box[0].start + row), step * (box[1].start + column))
     return places

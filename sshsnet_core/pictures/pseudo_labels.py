@@ -41,7 +41,7 @@ def pseudo_labels_figure(image: np.ndarray, labels: Mapping[int, np.ndarray], be
         figure = plt.figure(
             figsize=(PAGE_WIDTH, 1.6 + 3 * PAGE_WIDTH / (_EPOCHS + 1) * height / width), layout="constrained"
         )
-        pictures, curve = figure.subfigures(2, 1, height_ratios=(3 * height / width, 1.2))
+        pictures, curve = figure.subfigures(2, 1, height_ratios=(3 * height / width, 1.2))  # type: ignore[misc]
         grid = pictures.subplots(3, len(shown), squeeze=False)
         for column, epoch in zip(grid.T, shown, strict=True):
             first, second = labels[epoch]

@@ -142,4 +142,4 @@ class Viewer(anywidget.AnyWidget):
             "compared": frame.truth is not None,
             "has_truth": TRUTH in lightbox.view.labels,
         }
-        self.send(content, [frame.jpeg, zlib.compress(np.ascontiguousarray(planes), 1)])
+        self.send(content, [frame.jpeg, zlib.compress(planes.tobytes(), 1)])

@@ -1,0 +1,1 @@
+"""Small measurements of what the study promises."""

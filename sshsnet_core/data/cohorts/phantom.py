@@ -129,7 +129,7 @@ def write_phantom_cohort(root: Path, settings: CohortSettings, workers: int) -> 
         if not all(path.is_file() for path in _paths(root, index, settings))
     ]
     write = partial(_write_case, root, settings)
-    with Progress(f"phantoms in {root}", len(missing), "case") as progress:
+    with Progress(f"phantoms in {root.name}", len(missing), "case") as progress:
         if workers == 1:
             for index in missing:
                 write(index)

@@ -1,16 +1,14 @@
 """Tiny stored cases that tests of sampling and training share."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from stored_cases import MakeCase
 
 from sshsnet_core.data.preprocessing import Restoration
 from sshsnet_core.data.store import StoredCase
 from sshsnet_core.data.volumes import Geometry
-
-MakeCase = Callable[..., StoredCase]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from PIL import Image
 from sshsnet_core.evaluation.paper import TABLE_1
 from sshsnet_core.evaluation.summary import summarise
 from sshsnet_core.evaluation.tables import INDUCTIVE, TABLES
-from sshsnet_core.pictures.figures import contact_sheet, learning_curves, mean_bars, save, side_by_side
+from sshsnet_core.pictures.figures import contact_sheet, learning_curves, mean_bars, picture, save, side_by_side
 from sshsnet_core.pictures.overlay import View
 
 CAPTION = "Cohort phantom, profile smoke, fold 0."
@@ -138,3 +138,11 @@ def test_nothing_is_drawn_over_legend_or_caption():
     legend = figure.legends[0].get_window_extent()
     caption = next(text for text in figure.texts if CAPTION in text.get_text()).get_window_extent()
     assert lowest > legend.y1 > legend.y0 > caption.y1
+
+
+def test_a_picture_for_a_notebook_is_a_small_jpeg_with_its_caption_as_text():
+    figure = contact_sheet({f"Case{n}": view() for n in range(6)}, CAPTION)
+    shown = picture(figure)
+    assert Image.open(BytesIO(shown.data)).format == "JPEG"
+    _, metadata = shown._repr_mimebundle_()
+    assert metadata["image/jpeg"]["alt"] == CAPTION

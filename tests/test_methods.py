@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import MakeCase
+from stored_cases import MakeCase
 
 from sshsnet_core.anatomy import N_CLASSES
 from sshsnet_core.data.preprocessing import Preprocessing

@@ -10,8 +10,8 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from conftest import MakeCase
 from nbclient import NotebookClient
+from stored_cases import MakeCase
 
 from sshsnet_core.anatomy import N_CLASSES
 from sshsnet_core.data.store import StoredCase

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import torch
-from conftest import MakeCase
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stored_cases import MakeCase
 from torch.utils.data import Dataset
 
 from sshsnet_core.data import sampling

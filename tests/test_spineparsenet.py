@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import MakeCase
+from stored_cases import MakeCase
 from torch import nn
 
 from sshsnet_core.anatomy import COLUMN, N_CLASSES

@@ -1,4 +1,4 @@
-"""What the fixture ``make_case`` gives, for annotations: not in conftest.py, whose name the browser's tests have too."""
+"""What the fixture ``make_case`` is, for annotations; the browser tests have a conftest.py of their own."""
 
 from collections.abc import Callable
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from sshsnet_core.pictures.figures import PAGE_WIDTH, STYLE, foot
 from sshsnet_core.pictures.overlay import overlay, slice_to_grey
@@ -57,6 +58,7 @@ def pseudo_labels_figure(image: np.ndarray, labels: Mapping[int, np.ndarray], be
         axes.plot(epochs, [agreement(labels[epoch]) for epoch in epochs], "o-", color="#0077bb", markersize=3)
         axes.axvline(begins, color="#ee7733", linewidth=1, label="CPS begins")
         axes.set(xlabel="epoch", ylabel="agreement (%)", ylim=(0, 103))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="lower right")
         foot(figure, caption)
     plt.close(figure)

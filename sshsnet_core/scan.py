@@ -1,7 +1,6 @@
 """One scan of one's own: read, segment, measure, doubt and write, the same for the command line and for notebook 07."""
 
 import json
-import os
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ import pandas as pd
 from sshsnet_core.data.cohorts.phantom import phantom_case
 from sshsnet_core.data.preprocessing import Restoration
 from sshsnet_core.data.volumes import Geometry, VolumeError, is_volume, read_image, stem, write_image, write_labels
-from sshsnet_core.evaluation.results import provenance, write_text
+from sshsnet_core.evaluation.results import provenance, write_bytes, write_text
 from sshsnet_core.evaluation.structures import Measures, doubts, measure
 from sshsnet_core.methods.rows import method_by_key
 from sshsnet_core.pictures.lightbox import NO_LABELS, Lightbox, Look, Panel
@@ -95,7 +94,7 @@ def segment_scan(
     view = View(image.array, image.geometry.spacing, {title: segmented.labels})
     write_labels(label_map, segmented.labels, image.geometry)
     panels = [Panel(NO_LABELS), Panel(title)]
-    _write(picture, Lightbox(view).frame(panels, Look(view.middle)).jpeg)
+    write_bytes(picture, Lightbox(view).frame(panels, Look(view.middle)).jpeg)
     write_text(report, _report(path, structures, warnings, _told(study, key, folds)))
     _say(path, f"wrote {', '.join(file.name for file in files)} to {folder.name}")
     return SegmentedScan(view, structures, warnings, files)
@@ -194,7 +193,7 @@ def choose_scan(uploads: Iterable[Mapping[str, Any]], scan: str, folder: Path, c
         return Path(scan).expanduser() if scan else write_stranger(folder, cohort)
     folder.mkdir(parents=True, exist_ok=True)
     for path, content in received:
-        _write(path, content)
+        write_bytes(path, content)
     return volumes[0]
 
 
@@ -221,9 +220,3 @@ def download_links(files: Iterable[Path]) -> str:
 
 def _say(path: Path, what: str) -> None:
     print(f"{path.name}: {what}", flush=True)
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.write_bytes(content)
-    temporary.replace(path)

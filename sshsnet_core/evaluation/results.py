@@ -139,8 +139,13 @@ def provenance(
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file that appears whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file that appears whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_bytes(content)
     temporary.replace(path)
 
 

@@ -1,6 +1,5 @@
 """The figures of the study, in one style: white ground, legible at page width, saved as SVG and PNG."""
 
-import os
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +20,7 @@ from PIL import Image
 from scipy.ndimage import label
 
 from sshsnet_core.anatomy import COLUMN, STRUCTURES
+from sshsnet_core.evaluation.results import write_bytes
 from sshsnet_core.pictures.overlay import COLOURS, View, grey_limits, overlay, slice_to_grey
 
 PAGE_WIDTH = 7.5  # inches
@@ -191,12 +191,12 @@ def save(figure: Figure, stem: Path) -> tuple[Path, Path]:
         stream = BytesIO()
         # Slices become pictures inside the SVG, at this resolution; without its date, the same figure is the same file.
         figure.savefig(stream, format="svg", dpi=100, bbox_inches="tight", metadata={"Date": None})
-        _write(svg, stream.getvalue())
+        write_bytes(svg, stream.getvalue())
         stream = BytesIO()
         figure.savefig(stream, format="png", dpi=120, bbox_inches="tight")
     small = BytesIO()
     Image.open(stream).convert("RGB").save(small, "PNG", optimize=True)
-    _write(png, small.getvalue())
+    write_bytes(png, small.getvalue())
     return svg, png
 
 
@@ -208,12 +208,6 @@ def picture(figure: Figure) -> Picture:
         figure.savefig(stream, format="jpeg", dpi=110, bbox_inches="tight", pil_kwargs={"quality": 88})
     caption = " ".join(figure.texts[-1].get_text().split()) if figure.texts else ""
     return Picture(data=stream.getvalue(), format="jpeg", alt=caption)
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.write_bytes(content)
-    temporary.replace(path)
 
 
 def _panel(axes: Axes, view: View, column: str, width: float) -> None:

@@ -133,7 +133,7 @@ def test_attention_maps_are_those_of_the_forward_pass(form: Literal["residual", 
         module.gamma1.fill_(0.5)
         module.gamma2.fill_(0.5)
         maps = module.attention_maps(inter, intra)
-        crossed = module._cross(inter, intra)
+        crossed = module.crossed(inter, intra)
     assert maps.inter_slice.shape == (N, Z, Z)
     assert maps.intra_slice.shape == (N, H * W, H * W)
     assert maps.channel.shape == (N, 2 * C3, 2 * C3)

@@ -188,7 +188,7 @@ def test_predict_tells_bad_input_in_one_line_and_writes_nothing(environment: dic
         (("study", "--profile", "huge"), "No profile 'huge'"),
         (("study", "--folds", "6"), "FOLDS must be 1 to 5"),
         (("study", "cotter"), "No method 'cotter'; known are"),
-        (("predict", "x.nii.gz", "-o", "out", "--method", "unet"), "x.nii.gz"),
+        (("predict", "x.nii.gz", "-o", "out", "--method", "unet"), "No method 'unet'; known are"),
     ],
 )
 def test_wrong_arguments_are_told_in_one_line(

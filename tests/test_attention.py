@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sshsnet_core.pictures.attention import AttentionView, attention_figure
+from sshsnet_core.pictures.attention import AttentionView, attention_figure, explore
 
 
 def view(at: tuple[int, int, int] = (1, 9, 5)) -> AttentionView:
@@ -52,3 +52,16 @@ def test_what_a_position_reads_is_drawn_where_it_lies() -> None:
     looked.intra_slice[looked.token] = np.eye(8)[3]  # the second row, second column
     reads = attention_figure(looked, "").axes[4].images[1].get_array()
     np.testing.assert_allclose(reads, [[0, 0], [0, 8], [0, 0], [0, 0]])
+
+
+def test_the_sliders_move_the_voxel() -> None:
+    box = explore(view(), "A caption.")
+    (z, row, column), shown = box.children[0].children, box.children[1]
+    assert [(s.value, s.max) for s in (z, row, column)] == [(1, 2), (9, 15), (5, 7)]
+    assert shown.layout.display == "none"  # until a slider is moved: the figure itself stands above
+    z.value = 2
+    first = bytes(shown.value)
+    row.value = 0
+    assert first.startswith(b"\xff\xd8")
+    assert first != bytes(shown.value)
+    assert shown.layout.display == "block"

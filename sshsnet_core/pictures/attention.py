@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+import ipywidgets as widgets
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,7 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from sshsnet_core.pictures.figures import PAGE_WIDTH, STYLE, foot
+from sshsnet_core.pictures.figures import PAGE_WIDTH, STYLE, foot, picture
 
 #: Weights are shown as multiples of an even share, 1 / alpha: 1 is attention that has learnt to prefer nothing.
 _MOST = 4.0
@@ -74,6 +75,24 @@ def attention_figure(view: AttentionView, caption: str) -> Figure:
     return figure
 
 
+def explore(view: AttentionView, caption: str) -> widgets.VBox:
+    """The figure under sliders that move the voxel from which one looks (they need a running kernel)."""
+    # Not ipywidgets.interact: its captured outputs can keep a runner without a browser waiting for ever.
+    shown = widgets.Image(format="jpeg", layout={"display": "none"})
+    sliders = [
+        widgets.IntSlider(place, 0, length - 1, description=name, continuous_update=False)
+        for name, place, length in zip(("slice", "row", "column"), view.at, view.image.shape, strict=True)
+    ]
+
+    def draw(_change: object) -> None:
+        shown.value = picture(attention_figure(view.looking_from(*(s.value for s in sliders)), caption)).data
+        shown.layout.display = "block"
+
+    for slider in sliders:
+        slider.observe(draw, "value")
+    return widgets.VBox([widgets.HBox(sliders), shown])
+
+
 def _inter_slice(view: AttentionView, axes: np.ndarray) -> None:
     z, _, column = view.at
     weights = view.inter_slice * len(view.inter_slice)
@@ -125,9 +144,9 @@ def _heat(axes: Axes, values: np.ndarray, scale: Normalize, aspect: float, **pla
 
 def _matrix(axes: Axes, weights: np.ndarray, title: str, picked: int) -> None:
     """A as multiples of an even share; a tick marks the picked row."""
-    picture = axes.imshow(weights, cmap=_HEAT, vmin=0, vmax=max(2.0, float(np.percentile(weights, 99.5))))
+    matrix = axes.imshow(weights, cmap=_HEAT, vmin=0, vmax=max(2.0, float(np.percentile(weights, 99.5))))
     axes.set(title=title, xlabel="is read", ylabel="reads", yticks=[picked], xticks=[])
-    axes.figure.colorbar(picture, ax=axes, shrink=0.8, label="x even share")
+    axes.figure.colorbar(matrix, ax=axes, shrink=0.8, label="x even share")
 
 
 def _over_slice(axes: Axes, view: AttentionView, values: np.ndarray, title: str, share: bool = True) -> None:

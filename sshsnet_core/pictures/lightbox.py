@@ -164,12 +164,11 @@ class Lightbox:
     def _errors(self, name: str, index: int, shown: Collection[int]) -> np.ndarray:
         """The error map of a slice, of those structures that are shown in the truth or in the labels."""
         plane, truth = self._plane(name, index), self._plane(TRUTH, index)
-        errors = np.where(np.isin(plane, list(shown)) | np.isin(truth, list(shown)), error_map(plane, truth), 0)
+        errors = np.where(_only(plane, shown) | _only(truth, shown), error_map(plane, truth), 0)
         return square(errors.astype(np.uint8), self._spacing, self.enlargement)
 
     def _borders(self, index: int, shown: Collection[int]) -> np.ndarray:
-        plane = self._plane(TRUTH, index)
-        plane = np.where(np.isin(plane, list(shown)), plane, 0)
+        plane = _only(self._plane(TRUTH, index), shown)
         return borders(square(plane, self._spacing, self.enlargement))
 
     def _places(self, name: str, index: int) -> dict[int, tuple[float, float]]:
@@ -226,6 +225,13 @@ class Lightbox:
             pen.rectangle((x, y - edge / 2, x + edge, y + edge / 2), fill=colour)
             pen.text((x + 1.4 * edge, y), text, _WHITE, font, "lm")
             x += 1.4 * edge + font.getlength(text + "   ")
+
+
+def _only(plane: np.ndarray, shown: Collection[int]) -> np.ndarray:
+    """The labels of a plane (H, W) uint8 that are shown, 0 elsewhere; a table is several times as fast as a search."""
+    table = np.zeros(256, np.uint8)
+    table[list(shown)] = list(shown)
+    return table[plane]
 
 
 def _write_names(

@@ -13,14 +13,13 @@ import numpy as np
 import pandas as pd
 
 from sshsnet_core.anatomy import COLUMN, by_name
-from sshsnet_core.data.coarse import FEATURE_STRIDE
 from sshsnet_core.data.cohorts.base import Case, Cohort, CohortError
 from sshsnet_core.data.cohorts.folder import read_folder
 from sshsnet_core.data.cohorts.folds import Fold, make_folds, read_folds, write_folds
 from sshsnet_core.data.cohorts.mrspineseg import read_mrspineseg
 from sshsnet_core.data.cohorts.phantom import write_phantom_cohort
 from sshsnet_core.data.preprocessing import Preprocessing
-from sshsnet_core.data.sampling import PatchSamples, crop, pad_volume
+from sshsnet_core.data.sampling import PatchSamples, centred_start, crop, pad_volume
 from sshsnet_core.data.store import Store, StoredCase, build_store
 from sshsnet_core.data.volumes import read_image, read_labels, write_labels
 from sshsnet_core.evaluation.metrics import score_case
@@ -284,21 +283,16 @@ class Study:
 
         Raises ``CohortError`` where the case does not show that structure.
         """
-        case, patch = self.store.case(name), self.settings.patch
-        voxels = case.voxels(by_name(structure).label) if case.structures else np.empty((0, 3), int)
-        if not len(voxels):
+        case, patch, label = self.store.case(name), self.settings.patch, by_name(structure).label
+        if label not in case.structures:
             shown = ", ".join(s.name for s in COLUMN if s.label in case.structures) or "nothing labelled"
             raise CohortError(f"{name} does not show {structure}; it shows {shown}.")
-        centre = np.median(voxels, axis=0)
-        last = [max(0, n - size) for n, size in zip(case.image.shape, patch, strict=True)]
-        first = [int(np.clip(c - size / 2, 0, end)) for c, size, end in zip(centre, patch, last, strict=True)]
-        start = (first[0], first[1] // FEATURE_STRIDE * FEATURE_STRIDE, first[2] // FEATURE_STRIDE * FEATURE_STRIDE)
+        start, at = centred_start(case, label, patch)
         trained = method_by_key(key).system.load(self.job(key, fold))
         assert isinstance(trained, TrainedSSHSNet)
         image = crop(pad_volume(case.image, patch), start, patch).numpy()
         spacing = self.settings.preprocessing.spacing_mm
-        z, row, column = (int(c - s) for c, s in zip(centre, start, strict=True))
-        return AttentionView(image, spacing, (z, row, column), **trained.attention(case.image, start))
+        return AttentionView(image, spacing, at, **trained.attention(case.image, start))
 
     def spread(self, key: str, split: str, fold: int, count: int = 3) -> list[str]:
         """Scored cases from a row's worst to its best mean DSC, evenly spread: pictures that do not flatter.

@@ -22,6 +22,7 @@ from sshsnet_core.data.sampling import (
     SliceSamples,
     WholeSamples,
     balanced_start,
+    centred_start,
     crop,
     fit,
     halve_image,
@@ -379,3 +380,22 @@ def test_whole_image_and_labels_are_cut_at_the_same_place(make_case: MakeCase, m
     for index in range(20):
         batch = samples[index]
         assert torch.equal(batch["image"][0], batch["labels"].float())
+
+
+@pytest.mark.parametrize(
+    ("box", "start", "at"),
+    [
+        # The middle of rows 40 to 49 is 44: a patch of 32 from 28, which lies on the grid of 8 from 24.
+        (np.s_[1:2, 40:50, 40:50], (0, 24, 24), (1, 20, 20)),
+        # At the corners the patch stays inside.
+        (np.s_[0:1, 0:3, 0:3], (0, 0, 0), (0, 1, 1)),
+        (np.s_[3:4, 93:96, 93:96], (2, 64, 64), (1, 30, 30)),
+    ],
+)
+def test_a_patch_has_the_class_in_its_middle(
+    box: tuple[slice, ...], start: tuple[int, ...], at: tuple[int, ...], make_case: MakeCase
+) -> None:
+    labels = np.zeros((4, 96, 96), np.uint8)
+    labels[box] = 5
+    case = make_case("a", np.zeros(labels.shape), labels)
+    assert centred_start(case, 5, (2, 32, 32)) == (start, at)

@@ -210,6 +210,22 @@ def balanced_start(
     return starts[0], starts[1], starts[2]
 
 
+def centred_start(
+    case: StoredCase, label: int, size: tuple[int, int, int]
+) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Where a patch begins, on ``balanced_start``'s grid, that has a class in its middle; and where in it that middle
+    lies. The case must show the class.
+    """
+    middle = np.median(case.voxels(label), axis=0).astype(int)
+    grid = (1, FEATURE_STRIDE, FEATURE_STRIDE)
+    starts = [
+        int(np.clip(place - patch // 2, 0, max(0, length - patch))) // step * step
+        for place, length, patch, step in zip(middle, case.image.shape, size, grid, strict=True)
+    ]
+    z, row, column = (int(place - start) for place, start in zip(middle, starts, strict=True))
+    return (starts[0], starts[1], starts[2]), (z, row, column)
+
+
 def crop(array: np.ndarray, start: tuple[int, int, int], size: tuple[int, int, int]) -> Tensor:
     """A patch (Z, h, w) of a stored volume, read without reading the rest; past its far ends padded likewise."""
     part = array[tuple(slice(s, s + n) for s, n in zip(start, size, strict=True))]

@@ -10,7 +10,7 @@ class Structure:
 
     label: int
     name: str
-    kind: Literal["vertebra", "disc"]
+    kind: Literal["vertebra", "disc", "arch"]
     colour: tuple[int, int, int]
 
 
@@ -49,6 +49,14 @@ NAMES = tuple(structure.name for structure in STRUCTURES)
 BACKGROUND = 0
 #: C1 in the paper: background and 19 structures.
 N_CLASSES = 1 + len(STRUCTURES)
+
+#: The posterior elements of L5 ... T9, for masks and networks that tell them from the bodies (the paper does not): a
+#: vertebra's own number is its body's alone there. The sacrum stays whole.
+ARCHES = tuple(Structure(18 + v.label, f"arch of {v.name}", "arch", v.colour) for v in VERTEBRAE[1:])
+#: Background, 19 structures and nine arches.
+N_APART = N_CLASSES + len(ARCHES)
+#: For each of the ``N_APART`` numbers, the paper's class: an arch is part of its vertebra.
+WHOLE = (*range(N_CLASSES), *(vertebra.label for vertebra in VERTEBRAE[1:]))
 
 #: The chain from the sacrum upwards: S, L5/S, L5, L4/L5, ..., T9/T10, T9.
 COLUMN = tuple(s for pair in zip(VERTEBRAE, (*DISCS, None), strict=True) for s in pair if s is not None)

@@ -34,6 +34,14 @@ class CohortSettings(_Frozen):
     scale: Annotated[float, Field(gt=0, le=1)] = 1.0
     #: Share of the phantoms that show T9, so that it can be scored; 0 keeps MRSpineSeg's own, 8 of 172.
     rare_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    #: Phantoms of many contrasts, artefacts, fields of view and diseases instead of MRSpineSeg's make-up: they teach for
+    #: scans that nobody has labelled. Their masks tell posterior elements from bodies.
+    randomised: bool = False
+    #: The structures that the masks annotate, by name; None: all. What is not annotated is never background to learn.
+    annotated: tuple[str, ...] | None = None
+    #: Posterior elements in the masks: under their vertebra's label (as MRSpineSeg), with labels of their own
+    #: (``anatomy.ARCHES``), or not annotated.
+    arches: Literal["joined", "apart", "absent"] = "joined"
     seed: int = 2023
     folds: Annotated[int, Field(ge=2)] = 5
 
@@ -174,6 +182,8 @@ class Settings(_Frozen):
     cotr: CoTrSettings = CoTrSettings()
     spineparsenet: SpineParseNetSettings = SpineParseNetSettings()
     cps: CPSSettings = CPSSettings()
+    #: Whether the networks tell posterior elements from bodies: classes beyond the paper's 20.
+    arches_apart: bool = False
     #: Size (h, w) of stage 1's input after downsampling once.
     slice_size: tuple[int, int] = (440, 224)
     #: Size (Z, h, w) of a stage 2 patch at full resolution; h and w are multiples of the 3D network's stride of 16.

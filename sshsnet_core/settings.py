@@ -34,8 +34,8 @@ class CohortSettings(_Frozen):
     scale: Annotated[float, Field(gt=0, le=1)] = 1.0
     #: Share of the phantoms that show T9, so that it can be scored; 0 keeps MRSpineSeg's own, 8 of 172.
     rare_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    #: Phantoms of many contrasts, artefacts, fields of view and diseases instead of MRSpineSeg's make-up: they teach for
-    #: scans that nobody has labelled. Their masks tell posterior elements from bodies.
+    #: Phantoms of many contrasts, artefacts, fields of view and diseases in place of MRSpineSeg's make-up: they teach
+    #: for scans that nobody has labelled. Their masks tell posterior elements from bodies.
     randomised: bool = False
     #: The structures that the masks annotate, by name; None: all. What is not annotated is never background to learn.
     annotated: tuple[str, ...] | None = None

@@ -209,7 +209,7 @@ class Settings(_Frozen):
         return Settings.model_validate(content)
 
 
-PROFILES = ("smoke", "glance", "mini", "gpu", "paper")
+PROFILES = ("smoke", "glance", "mini", "real", "gpu", "paper")
 
 
 def load_settings(profile: str) -> Settings:

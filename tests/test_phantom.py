@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from scipy.ndimage import center_of_mass
 
-from sshsnet_core.anatomy import COLUMN, DISCS, VERTEBRAE, by_name
+from sshsnet_core.anatomy import ARCHES, COLUMN, DISCS, N_APART, VERTEBRAE, WHOLE, by_name
 from sshsnet_core.data.cohorts import phantom
 from sshsnet_core.data.cohorts.base import CohortError
 from sshsnet_core.data.cohorts.phantom import PhantomCase, cohort_make_up, phantom_case, write_phantom_cohort
@@ -258,3 +258,63 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CohortError, match=r"no phantom\.json"):
         write_phantom_cohort(tmp_path, TWO, workers=1)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+# --- randomised phantoms ---
+
+RANDOMISED = CohortSettings(source="phantom", labelled=30, unlabelled=2, scale=0.25, randomised=True, arches="apart")
+
+
+@pytest.fixture(scope="module")
+def varied() -> list[PhantomCase]:
+    return [phantom_case(RANDOMISED.seed, index, RANDOMISED) for index in range(RANDOMISED.labelled)]
+
+
+def test_a_randomised_case_is_the_same_again_and_unlike_the_next(varied: list[PhantomCase]) -> None:
+    again = phantom_case(RANDOMISED.seed, 4, RANDOMISED)
+    np.testing.assert_array_equal(again.image, varied[4].image)
+    np.testing.assert_array_equal(again.labels, varied[4].labels)
+    assert len({case.image.shape for case in varied}) > 20
+
+
+def test_fields_of_view_run_from_lumbar_to_thoracic_with_and_without_a_sacrum(varied: list[PhantomCase]) -> None:
+    seen = [set(np.unique(case.labels).tolist()) for case in varied]
+    sacrum, t9, l1 = (by_name(name).label for name in ("S", "T9", "L1"))
+    for label in (sacrum, t9, l1):
+        assert 0 < sum(label in labels for labels in seen) < len(seen), label
+    assert {case.image.shape[0] >= 12 for case in varied} == {True, False}
+
+
+def test_arches_have_numbers_of_their_own_and_lie_behind_their_bodies(varied: list[PhantomCase]) -> None:
+    found = 0
+    for case in varied:
+        for body, arch in zip(VERTEBRAE[1:], ARCHES, strict=True):
+            if (case.labels == arch.label).sum() > 50 and (case.labels == body.label).sum() > 50:
+                found += 1
+                columns = [center_of_mass(case.labels == structure.label)[2] for structure in (body, arch)]
+                assert columns[0] < columns[1]
+                assert WHOLE[arch.label] == body.label
+    assert found > 50
+
+
+def test_levels_in_view_are_a_chain_and_nothing_above_t9_is_labelled(varied: list[PhantomCase]) -> None:
+    for case in varied:
+        bodies = [v.label for v in VERTEBRAE if v.label in np.unique(case.labels)]
+        assert bodies == list(range(bodies[0], bodies[-1] + 1))
+        assert case.labels.max() < N_APART
+
+
+def test_contrast_differs_from_case_to_case(varied: list[PhantomCase]) -> None:
+    """CSF is not always brighter than marrow, as it is in every T2 phantom: so names cannot hang on brightness."""
+    ratios = []
+    for case in varied:
+        discs, bodies = (np.isin(case.labels, [s.label for s in kind]) for kind in (DISCS, VERTEBRAE))
+        ratios.append(case.image[discs].mean() / case.image[bodies].mean())
+    assert min(ratios) < 0.8 < 1.2 < max(ratios)
+
+
+def test_a_folder_of_plain_phantoms_is_not_taken_for_randomised_ones(tmp_path: Path) -> None:
+    plain = RANDOMISED.model_copy(update={"labelled": 1, "unlabelled": 1, "randomised": False})
+    write_phantom_cohort(tmp_path, plain, workers=1)
+    with pytest.raises(CohortError, match="randomised"):
+        write_phantom_cohort(tmp_path, plain.model_copy(update={"randomised": True}), workers=1)

@@ -69,7 +69,7 @@ def test_what_is_wrong_is_told_by_its_key(tmp_path: Path, changes: dict[str, obj
 
 
 def test_unknown_profile_names_the_known_ones() -> None:
-    with pytest.raises(SettingsError, match="smoke, glance, mini, gpu, paper"):
+    with pytest.raises(SettingsError, match="smoke, glance, mini, real, gpu, paper"):
         load_settings("huge")
 
 

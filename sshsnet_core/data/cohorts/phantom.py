@@ -16,6 +16,7 @@ from sshsnet_core.anatomy import COLUMN
 from sshsnet_core.data.cohorts.base import CohortError
 from sshsnet_core.data.cohorts.phantom_anatomy import build_anatomy
 from sshsnet_core.data.cohorts.phantom_appearance import render
+from sshsnet_core.data.cohorts.phantom_randomised import randomised_case
 from sshsnet_core.data.cohorts.phantom_spine import Variant, draw_spine
 from sshsnet_core.data.volumes import Geometry, write_image, write_labels
 from sshsnet_core.progress import Progress
@@ -64,7 +65,8 @@ class PhantomCase:
     labels: np.ndarray
     #: (z, row, column).
     spacing_mm: tuple[float, float, float]
-    make_up: MakeUp
+    #: None where it is randomised.
+    make_up: MakeUp | None = None
 
 
 def cohort_make_up(seed: int, settings: CohortSettings) -> tuple[MakeUp, ...]:
@@ -99,8 +101,12 @@ def _quotas(counts: Mapping[Any, int], n: int) -> list[Any]:
 
 def phantom_case(seed: int, index: int, settings: CohortSettings) -> PhantomCase:
     """Case ``index`` of the cohort of ``seed``, the labelled cases first: the same alone and in its cohort."""
-    make_up = cohort_make_up(seed, settings)[index]
     rng = np.random.default_rng([seed, index])
+    if settings.randomised:
+        picture, marked, spacing_mm = randomised_case(rng, settings.scale)
+        bright = np.rint(picture * rng.integers(*_PEAK, endpoint=True)).astype(np.uint16)
+        return PhantomCase(bright, marked, spacing_mm)
+    make_up = cohort_make_up(seed, settings)[index]
     n, pixel_mm = make_up.n_pixels, make_up.pixel_mm
     content = round(rng.uniform(*_CONTENT) * n)
     start = round((0.5 + rng.uniform(-0.03, 0.03)) * (n - content))
@@ -164,6 +170,7 @@ def _claim(root: Path, settings: CohortSettings) -> None:
     """Make ``root`` the folder of these settings, or check that it is; ``CohortError`` where it is another's."""
     record = root / "phantom.json"
     relevant = {"labelled", "unlabelled", "scale", "rare_share", "seed"}
+    relevant |= {"randomised"} if settings.randomised else set()
     wanted = {"format": _FORMAT, **settings.model_dump(include=relevant)}
     if record.is_file():
         try:

@@ -1,15 +1,16 @@
 """A phantom's anatomy: labels and tissues of a sagittal stack, before anything has a brightness."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import Generator
 
-from sshsnet_core.data.cohorts.phantom_column import Bodies, Sacrum
+from sshsnet_core.data.cohorts.phantom_column import Bodies, Sacrum, SacrumShape, usual_sacrum
 from sshsnet_core.data.cohorts.phantom_noise import Array, noise_along, smooth_noise
 from sshsnet_core.data.cohorts.phantom_posterior import PosteriorElements
 from sshsnet_core.data.cohorts.phantom_soft_tissue import Canal, SoftTissue
-from sshsnet_core.data.cohorts.phantom_spine import N_LEVELS, Plane, Spine, project
+from sshsnet_core.data.cohorts.phantom_spine import Plane, Spine, project
 from sshsnet_core.data.cohorts.phantom_tissues import Tissue
 
 #: Thin sheets that a thick slice is the mean of.
@@ -37,16 +38,40 @@ class Anatomy:
     skin: Array
 
 
+class Usual:
+    """What the cohort with MRSpineSeg's make-up shows beside spine and soft tissue: nothing."""
+
+    #: Share of the distance between slices that a slice is thick.
+    thickness = 1.0
+
+    def sacrum(self, rng: Generator, spine: Spine) -> SacrumShape:
+        """The shape of the sacrum."""
+        return usual_sacrum(rng, spine)
+
+    def surround(self, x: Array, grain: Array, tissue: Array) -> None:
+        """Draw what lies in the abdomen at ``x`` (H, W) into ``tissue`` (H, W), in place, before the spine."""
+
+    def afflict(self, x: Array, grain: Array, tissue: Array, label: Array) -> None:
+        """Draw diseases of the spine at ``x`` (H, W) into ``tissue`` and ``label`` (H, W), in place, on top of it."""
+
+
 def build_anatomy(
-    rng: Generator, spine: Spine, shape: tuple[int, int, int], slice_mm: float, pixel_mm: float
+    rng: Generator,
+    spine: Spine,
+    shape: tuple[int, int, int],
+    slice_mm: float,
+    pixel_mm: float,
+    variety: Callable[[Generator, Spine, Plane], Usual] = lambda rng, spine, plane: Usual(),
 ) -> Anatomy:
-    """The anatomy round ``spine`` in a stack (Z, H, W).
+    """The anatomy round ``spine`` in a stack (Z, H, W), with what ``variety`` adds to it.
 
     The label of a thick slice is what most of its thin sheets show.
     """
     n_slices, *window = shape
     plane = project(rng, spine, (window[0], window[1]), pixel_mm)
-    sheets = (np.arange(n_slices * SUB_SLICES) + 0.5) / SUB_SLICES - n_slices / 2
+    varied = variety(rng, spine, plane)
+    within = ((np.arange(SUB_SLICES) + 0.5) / SUB_SLICES - 0.5) * varied.thickness
+    sheets = (np.arange(n_slices)[:, None] + 0.5 + within).ravel() - n_slices / 2
     sheets = (sheets * slice_mm).astype(np.float32)
     slices = sheets.reshape(n_slices, SUB_SLICES).mean(1)
     grid = slices, plane.rows, plane.columns
@@ -61,7 +86,7 @@ def build_anatomy(
     posterior, bodies, sacrum = (
         PosteriorElements(rng, spine, plane),
         Bodies(rng, spine, plane),
-        Sacrum(rng, spine, plane),
+        Sacrum(varied.sacrum(rng, spine), spine, plane),
     )
     tissues = np.empty((len(sheets), *plane.s.shape), np.uint8)
     labels = np.zeros_like(tissues)
@@ -69,10 +94,12 @@ def build_anatomy(
         x, grain, streak = position - sideways, blobs[sheet // SUB_SLICES], streaks[sheet // SUB_SLICES]
         tissue, label = tissues[sheet], labels[sheet]
         soft_tissue.paint(x, grain, tissue)
+        varied.surround(x, grain, tissue)
         in_canal = canal.paint(x, grain, streak, tissue)
         posterior.paint(x, grain, in_canal, tissue, label)
         bodies.paint(x, grain, tissue, label)
         sacrum.paint(x, grain, tissue, label)
+        varied.afflict(x, grain, tissue, label)
         tissue[soft_tissue.outside], label[soft_tissue.outside] = Tissue.AIR, 0
     first, middle, last = (labels[i::SUB_SLICES] for i in range(SUB_SLICES))
     disc_middle = spine.lower - spine.disc / 2
@@ -84,7 +111,7 @@ def build_anatomy(
         blobs=blobs,
         streaks=streaks,
         fibres=fibres,
-        vertebra=np.clip(np.searchsorted(disc_middle[1:], plane.s), 0, N_LEVELS - 1),
-        disc=np.clip(np.searchsorted(spine.middle, plane.s), 0, N_LEVELS - 1),
+        vertebra=np.clip(np.searchsorted(disc_middle[1:], plane.s), 0, len(spine.height) - 1),
+        disc=np.clip(np.searchsorted(spine.middle, plane.s), 0, len(spine.height) - 1),
         skin=soft_tissue.skin,
     )

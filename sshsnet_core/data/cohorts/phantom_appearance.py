@@ -5,40 +5,9 @@ from numpy.random import Generator
 from scipy.ndimage import gaussian_filter
 
 from sshsnet_core.data.cohorts.phantom_anatomy import SUB_SLICES, Anatomy
+from sshsnet_core.data.cohorts.phantom_contrast import Contrast, t2_contrast
 from sshsnet_core.data.cohorts.phantom_noise import Array, smooth_noise
 from sshsnet_core.data.cohorts.phantom_tissues import Tissue
-
-# T2: mean and spread between cases (CSF about 1.2); share of fat on average, and how far it follows the streaks along
-# the spine, the fibres aslant to it and the blobs. A tissue's brightness is its own mean mixed with fat's by that
-# share; another contrast is another draw of this table.
-_T2 = {
-    #                           mean  spread  fat  streaks fibres blobs
-    Tissue.AIR:                (0.00, 0.00, 0.00, 0.00, 0.00, 0.00),
-    Tissue.SKIN:               (0.40, 0.10, 0.00, 0.00, 0.00, 0.00),
-    Tissue.SUBCUTANEOUS_FAT:   (0.88, 0.10, 0.00, 0.60, 0.00, 0.00),
-    Tissue.ABDOMEN:            (0.22, 0.05, 0.40, 0.00, 0.00, 0.32),
-    Tissue.LIVER:              (0.20, 0.04, 0.00, 0.00, 0.00, 0.02),
-    Tissue.VISCERAL_FAT:       (0.60, 0.08, 0.00, 0.00, 0.00, 0.00),
-    Tissue.VESSEL:             (0.07, 0.03, 0.00, 0.00, 0.00, 0.02),
-    Tissue.MUSCLE:             (0.15, 0.03, 0.00, 0.22, 0.14, 0.05),
-    Tissue.PSOAS:              (0.17, 0.03, 0.02, 0.00, 0.00, 0.04),
-    Tissue.INTERSPINOUS:       (0.16, 0.05, 0.34, 0.10, 0.36, 0.14),
-    Tissue.LIGAMENT:           (0.09, 0.03, 0.00, 0.00, 0.00, 0.00),
-    Tissue.FAT:                (0.85, 0.10, 0.00, 0.00, 0.00, 0.00),
-    Tissue.NERVE:              (0.30, 0.05, 0.00, 0.00, 0.00, 0.00),
-    Tissue.CSF:                (1.20, 0.12, 0.00, 0.00, 0.00, 0.00),
-    Tissue.CORD:               (0.55, 0.06, 0.00, 0.00, 0.00, 0.00),
-    Tissue.CAUDA:              (1.10, 0.10, 0.30, 0.35, 0.00, 0.00),
-    Tissue.MARROW:             (0.38, 0.06, 0.00, 0.00, 0.00, 0.03),
-    Tissue.CORTEX:             (0.09, 0.02, 0.00, 0.00, 0.00, 0.00),
-    Tissue.BASIVERTEBRAL_VEIN: (0.47, 0.08, 0.00, 0.00, 0.00, 0.00),
-    Tissue.ARCH_MARROW:        (0.38, 0.06, 0.06, 0.00, 0.14, 0.06),
-    Tissue.ANNULUS:            (0.14, 0.03, 0.00, 0.00, 0.00, 0.00),
-    Tissue.INNER_ANNULUS:      (0.27, 0.04, 0.00, 0.00, 0.00, 0.00),
-    Tissue.NUCLEUS:            (0.60, 0.12, 0.00, 0.00, 0.00, 0.00),
-    Tissue.REMNANT_DISC:       (0.50, 0.15, 0.00, 0.00, 0.00, 0.00),
-    Tissue.FORAMEN:            (0.20, 0.05, 0.55, 0.15, 0.25, 0.20),
-}  # fmt: skip
 
 
 def render(rng: Generator, anatomy: Anatomy, pixel_mm: float) -> Array:
@@ -47,21 +16,19 @@ def render(rng: Generator, anatomy: Anatomy, pixel_mm: float) -> Array:
     Thin sheets are averaged into thick slices (partial volume), blurred by the acquisition's point spread, shaded by
     the surface coil, and given Rician noise that is as smooth as the interpolated pixels of a scanner's image.
     """
-    image = _slices(rng, anatomy)
+    image = mean_brightness(rng, anatomy, t2_contrast(rng))
     blur = np.hypot(rng.uniform(0.4, 0.6) / pixel_mm, 0.35)  # in pixels, which are no points either
     image = gaussian_filter(image, (0, blur, blur))
-    image *= _coil(rng, anatomy)
+    image *= coil(rng, anatomy)
     image /= np.percentile(image[:, ::4, ::4], 98)
     noise = rng.uniform(0.008, 0.022)
-    parts = [noise * _grain(rng, image.shape, blur) for _ in range(2)]
+    parts = [noise * grain(rng, image.shape, blur) for _ in range(2)]
     return np.hypot(image + parts[0], parts[1])
 
 
-def _slices(rng: Generator, anatomy: Anatomy) -> Array:
+def mean_brightness(rng: Generator, anatomy: Anatomy, contrast: Contrast) -> Array:
     """Mean brightness of every thick slice, (Z, H, W)."""
-    table = np.array([_T2[tissue] for tissue in Tissue], np.float32)
-    mean = np.clip(table[:, 0] + table[:, 1] * rng.standard_normal(len(table), dtype=np.float32), 0, None)
-    fat, by_streaks, by_fibres, by_blobs = table[:, 2:].T
+    mean, (fat, by_streaks, by_fibres, by_blobs) = contrast.mean, contrast.fat.T
     fat_mean = mean[Tissue.SUBCUTANEOUS_FAT] * 0.75
     spine, plane = anatomy.spine, anatomy.plane
     marrow = (1 + 0.05 * rng.standard_normal(len(spine.height), dtype=np.float32))[anatomy.vertebra]
@@ -82,7 +49,7 @@ def _slices(rng: Generator, anatomy: Anatomy) -> Array:
     return image
 
 
-def _coil(rng: Generator, anatomy: Anatomy) -> Array:
+def coil(rng: Generator, anatomy: Anatomy) -> Array:
     """Sensitivity (Z, H, W): falls off from the skin of the back forwards and towards both ends of the coil."""
     rows, columns = anatomy.plane.rows, anatomy.plane.columns
     distance = np.maximum(anatomy.skin - columns, 0) + 30
@@ -97,7 +64,7 @@ def _coil(rng: Generator, anatomy: Anatomy) -> Array:
     return shade.astype(np.float32) * np.exp(0.05 * uneven)
 
 
-def _grain(rng: Generator, shape: tuple[int, ...], blur: float) -> Array:
+def grain(rng: Generator, shape: tuple[int, ...], blur: float) -> Array:
     """White noise seen through the point spread, variance 1."""
-    grain = gaussian_filter(rng.standard_normal(shape, dtype=np.float32), (0, 0.7 * blur, 0.7 * blur))
-    return grain / grain.std()
+    noise = gaussian_filter(rng.standard_normal(shape, dtype=np.float32), (0, 0.7 * blur, 0.7 * blur))
+    return noise / noise.std()

@@ -1,11 +1,12 @@
 """Vertebral bodies, discs and sacrum as inequalities in (s, r, x)."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.random import Generator
 
 from sshsnet_core.data.cohorts.phantom_noise import Array
 from sshsnet_core.data.cohorts.phantom_spine import (
-    N_LEVELS,
     SACRUM_ARC,
     SACRUM_DEPTH,
     SACRUM_WIDTH,
@@ -30,24 +31,25 @@ class Bodies:
     """L5 and up: bodies with concave endplates, waist and osteophytes; discs are what is left between the endplates."""
 
     def __init__(self, rng: Generator, spine: Spine, plane: Plane) -> None:
+        levels = len(spine.height)
         s, r = plane.s.ravel(), plane.r.ravel()
         self.near = np.flatnonzero((np.abs(r) < 32 * spine.size) & (s > -6 * spine.size))
         self.s, self.r = s[self.near], r[self.near]
         disc_middle = spine.lower - spine.disc / 2
-        level = np.clip(np.searchsorted(disc_middle[1:], self.s), 1, N_LEVELS - 1)
-        disc = np.clip(np.searchsorted(spine.middle, self.s), 1, N_LEVELS - 1)
+        level = np.clip(np.searchsorted(disc_middle[1:], self.s), 1, levels - 1)
+        disc = np.clip(np.searchsorted(spine.middle, self.s), 1, levels - 1)
 
         def of(values: Array, index: Array) -> Array:
             return values.astype(np.float32)[index]
 
-        lumbar = np.where(np.arange(N_LEVELS) < 6, 1.15, 0.8)
-        concavity = spine.size * np.clip(rng.normal(1.6, 0.45, N_LEVELS) * lumbar, 0.4, 3)
+        lumbar = np.where(np.arange(levels) < 6, 1.15, 0.8)
+        concavity = spine.size * np.clip(rng.normal(1.6, 0.45, levels) * lumbar, 0.4, 3)
         self.v = self.s - of(spine.middle, level)
         self.half_height, self.half_width = of(spine.height / 2, level), of(spine.width / 2, level)
         self.half_depth = of(spine.depth / 2, level)
         self.concavity = of(concavity, level)
-        self.waist = of(np.clip(rng.normal(0.085, 0.025, N_LEVELS), 0.02, 0.16), level)
-        osteophyte = of(np.clip(rng.normal(0.02 + 0.07 * spine.age, 0.04, N_LEVELS), -0.02, 0.18), level)
+        self.waist = of(np.clip(rng.normal(0.085, 0.025, levels), 0.02, 0.16), level)
+        osteophyte = of(np.clip(rng.normal(0.02 + 0.07 * spine.age, 0.04, levels), -0.02, 0.18), level)
         self.osteophyte = osteophyte * np.where(self.r < 0, 1.6, 0.5).astype(np.float32)
         self.gap = np.abs(self.s - of(disc_middle, disc)) - of(spine.disc / 2, disc)
         self.disc_half = of(spine.disc / 2, disc)
@@ -91,20 +93,40 @@ class Bodies:
         materials[self.near[ligament]] = Tissue.LIGAMENT
 
 
+class SacrumShape(NamedTuple):
+    """What differs between sacra, in mm."""
+
+    #: Upper endplate of S1 and lower ends of S1 to S5, along the axis.
+    bottoms: Array
+    #: Heights of the remnants of the discs S1/S2 to S5/coccyx.
+    gaps: Array
+    #: How far across the two uppermost remnants are bright.
+    bright_reach: float
+    #: Depth at ``SACRUM_ARC`` and half the sides' distance from the midline at which the alae begin.
+    depth: Array
+    ala: float
+
+
+_BOTTOMS = np.array([0.0, -30, -56, -77, -95, -112])
+
+
+def usual_sacrum(rng: Generator, spine: Spine) -> SacrumShape:
+    """A sacrum with a remnant of S1/S2, which is a disc nearly where S1 is lumbarised."""
+    bottoms = _BOTTOMS * spine.size * rng.normal(1, 0.05)
+    first = float(np.clip(rng.lognormal(1.15, 0.4), 2, 6)) if spine.variant != "lumbarised" else rng.uniform(5.5, 9)
+    gaps = np.array([first, np.clip(rng.lognormal(0.7, 0.35), 1, 4), 1.4, 1.0, 0.8])
+    return SacrumShape(bottoms, gaps, rng.uniform(0.35, 0.85), SACRUM_DEPTH * spine.size, 20 * spine.size)
+
+
 class Sacrum:
     """The tapering wedge of S1-S5 with remnants of its discs; the alae are fused to the sides."""
 
-    _BOTTOMS = np.array([0.0, -30, -56, -77, -95, -112])
-
-    def __init__(self, rng: Generator, spine: Spine, plane: Plane) -> None:
-        size = spine.size
-        bottoms = self._BOTTOMS * size * rng.normal(1, 0.05)
+    def __init__(self, shape: SacrumShape, spine: Spine, plane: Plane) -> None:
+        size, bottoms, gaps = spine.size, shape.bottoms, shape.gaps
         s, r = plane.s.ravel(), plane.r.ravel()
         self.near = np.flatnonzero((s <= 1.5) & (s > bottoms[-1]) & (np.abs(r) < 32 * size))
         self.s, self.r = s[self.near], r[self.near]
         segment = np.clip(np.searchsorted(-bottoms, -self.s) - 1, 0, 4)
-        first = float(np.clip(rng.lognormal(1.15, 0.4), 2, 6)) if spine.variant != "lumbarised" else rng.uniform(5.5, 9)
-        gaps = np.array([first, np.clip(rng.lognormal(0.7, 0.35), 1, 4), 1.4, 1.0, 0.8])
         # Half a gap at each end of a segment, none on top of S1, whose own disc is L5/S.
         top = bottoms[:-1] - np.array([0, *gaps[:-1]]) / 2
         bottom = bottoms[1:] + gaps / 2
@@ -114,10 +136,10 @@ class Sacrum:
         joint = np.clip(np.searchsorted(-middle, -self.s) - 1, 0, 3)  # the remnant next to a pixel
         self.to_joint = np.abs(self.s - bottoms[1:].astype(np.float32)[joint])
         self.bright_height = (0.4 * gaps)[joint].astype(np.float32)
-        self.bright_reach = np.where(joint < 2, rng.uniform(0.35, 0.85), 0.01).astype(np.float32)
-        self.half_depth = np.interp(self.s, SACRUM_ARC * size, SACRUM_DEPTH * size / 2).astype(np.float32)
+        self.bright_reach = np.where(joint < 2, shape.bright_reach, 0.01).astype(np.float32)
+        self.half_depth = np.interp(self.s, SACRUM_ARC * size, shape.depth / 2).astype(np.float32)
         self.half_width = np.interp(self.s, SACRUM_ARC * size, SACRUM_WIDTH * size / 2).astype(np.float32)
-        self.body_half_width = (20 + 0.12 * np.maximum(self.s, -90)) * size
+        self.body_half_width = shape.ala + 0.12 * np.maximum(self.s, -90) * size
 
     def paint(self, x: Array, grain: Array, tissue: Array, label: Array) -> None:
         """Draw the plane at ``x`` (H, W) into ``tissue`` and ``label`` (H, W), in place."""

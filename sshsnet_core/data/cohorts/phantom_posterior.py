@@ -6,7 +6,7 @@ import numpy as np
 from numpy.random import Generator
 
 from sshsnet_core.data.cohorts.phantom_noise import Array
-from sshsnet_core.data.cohorts.phantom_spine import N_LEVELS, Plane, Spine
+from sshsnet_core.data.cohorts.phantom_spine import Plane, Spine
 from sshsnet_core.data.cohorts.phantom_tissues import Tissue
 
 Point = tuple[float, float, float]
@@ -26,7 +26,7 @@ def _vertebra(rng: Generator, spine: Spine, level: int) -> list[Capsule]:
     """The arch of one vertebra."""
     size, h, width = spine.size, float(spine.height[level]), float(spine.width[level])
     middle, wall = float(spine.middle[level]), float(spine.depth[level] / 2)
-    label = int(spine.vertebra_labels[level])
+    label = int(spine.arch_labels[level])
     thoracic = float(np.clip((level - 4.5) / 3, 0, 1))
     back = wall + 2 * float(np.interp(middle, spine.arc, spine.canal_radius)) + 3 * size  # where the laminae meet
 
@@ -60,7 +60,7 @@ def _vertebra(rng: Generator, spine: Spine, level: int) -> list[Capsule]:
 
 def _spinous_process(rng: Generator, spine: Spine, level: int, thoracic: float, back: float) -> list[Capsule]:
     """Thoracic ones slant down over the next level; lumbar ones are hatchets, deeper at the tip."""
-    size, h, label = spine.size, float(spine.height[level]), int(spine.vertebra_labels[level])
+    size, h, label = spine.size, float(spine.height[level]), int(spine.arch_labels[level])
     root = float(spine.middle[level]) - 0.36 * h, back + 2 * size, 0
     reach = (27 - 3 * thoracic - {1: 5, 2: 2}.get(level, 0)) * size * rng.normal(1, 0.08)
     drop = (0.30 + 0.75 * thoracic) * h + rng.normal(0, 1.5)
@@ -94,7 +94,7 @@ class PosteriorElements:
 
     def __init__(self, rng: Generator, spine: Spine, plane: Plane) -> None:
         capsules = _sacral_crest(spine)
-        for level in range(1, N_LEVELS):
+        for level in range(1, len(spine.height)):
             capsules += _vertebra(rng, spine, level)
         self.plane = plane
         boxed = [(capsule, _box(capsule, spine, plane)) for capsule in capsules]

@@ -5,7 +5,7 @@ upper endplate of the sacrum; ``r`` across it, positive to posterior; ``x`` from
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
@@ -18,7 +18,7 @@ from sshsnet_core.data.cohorts.phantom_noise import Array, smooth_noise, stretch
 
 Variant = Literal["usual", "lumbarised", "sacralised"]
 
-# Rows: sacrum, L5 ... L1, T12 ... T7. Columns in mm: height of the body and of the disc below it, depth and width.
+# Rows: sacrum, L5 ... L1, T12 ... T4. Columns in mm: height of the body and of the disc below it, depth and width.
 _SIZES_MM = np.array(
     [
         (0.0, 0.0, 32.0, 50.0),
@@ -33,9 +33,13 @@ _SIZES_MM = np.array(
         (21.5, 4.2, 28.0, 34.0),
         (20.5, 3.8, 27.0, 32.0),
         (20.0, 3.6, 26.0, 31.0),
+        (19.5, 3.5, 25.0, 30.0),
+        (19.0, 3.4, 24.0, 29.0),
+        (18.5, 3.3, 23.0, 28.0),
     ]
 )
-N_LEVELS = len(_SIZES_MM)
+#: Levels that a usual field of view needs: up to T7. A large one needs all.
+_USUAL_LEVELS, ALL_LEVELS = 12, len(_SIZES_MM)
 # The sacrum's outline, from its tip at S5 to its upper endplate (mm, at unit size).
 SACRUM_ARC = np.array([-135.0, -110.0, -85.0, -60.0, -32.0, 0.0])
 SACRUM_DEPTH = np.array([5.0, 8.0, 11.0, 15.5, 22.5, 32.5])
@@ -69,7 +73,10 @@ class Spine:
     canal_centre: Array
     conus: float
     vertebra_labels: Array
+    arch_labels: Array
     disc_labels: Array
+    #: How far (mm) everything above a disc has slipped forwards.
+    slip: Array
 
     @property
     def middle(self) -> Array:
@@ -98,70 +105,130 @@ class Plane:
     axis: Array
 
 
+class Column(NamedTuple):
+    """A spine at unit size, before anybody has laid a field of view over it; arrays as in ``Spine``."""
+
+    age: float
+    variant: Variant
+    degeneration: Array
+    height: Array
+    disc: Array
+    depth: Array
+    width: Array
+    lower: Array
+    upper: Array
+    arc: Array
+    tilt: Array
+    row: Array
+    column: Array
+
+
+class Framing(NamedTuple):
+    """A field of view laid over a column: see ``draw_spine`` for the usual one."""
+
+    #: What the column is enlarged by, and the row and column (mm) that its point at ``row`` and ``column`` 0 falls on.
+    size: float
+    row: float
+    column: float
+    vertebra_labels: Array
+    arch_labels: Array
+    disc_labels: Array
+    slip: Array
+
+
 def draw_spine(rng: Generator, top: int, variant: Variant, window_mm: tuple[float, float]) -> Spine:
     """A spine whose topmost labelled structure is ``COLUMN[top]``, placed in a window of so many mm (rows, columns).
 
     Annotators label a vertebra of which about 60 % is seen and a disc of which half is seen. A spine too long to keep
     the sacrum inside is made smaller: whoever shows T9 in a usual field of view is small.
     """
+    spine = draw_column(rng, variant, _USUAL_LEVELS)
+    cut = np.interp(_draw_cut(rng, top, spine.lower, spine.upper, spine.disc), spine.arc, spine.row)
+    length = np.interp(_SACRUM_IN_VIEW, spine.arc, spine.row - cut)
+    size = float(min(np.clip(rng.normal(1, 0.055), 0.87, 1.13), window_mm[0] / length))
+    row, column = size * (spine.row - cut), size * spine.column
+    seen = column[(row > 0) & (row < window_mm[0])]
+    levels = range(_USUAL_LEVELS)
+    vertebrae = np.array([1 + i if 2 * i <= top else 0 for i in levels], np.uint8)
+    framing = Framing(
+        size=size,
+        row=-size * cut,
+        column=-(seen.min() + seen.max()) / 2 + rng.uniform(0.47, 0.56) * window_mm[1],
+        vertebra_labels=vertebrae,
+        arch_labels=vertebrae,
+        disc_labels=np.array([10 + i if 0 < 2 * i <= top + 1 else 0 for i in levels], np.uint8),
+        slip=np.zeros(_USUAL_LEVELS),
+    )
+    return frame_spine(rng, spine, framing)
+
+
+def draw_column(rng: Generator, variant: Variant, levels: int) -> Column:
+    """Level sizes and the curved axis of a spine of so many levels, at unit size."""
     age = float(rng.beta(1.6, 1.8))
-    degeneration = _draw_degeneration(rng, age)
-    height, disc, depth, width = (_SIZES_MM * _individual(rng)).T
-    disc = disc * (1 - 0.7 * np.clip(degeneration - 0.45, 0, 1) * rng.uniform(0.3, 1.3, N_LEVELS))
+    degeneration = _draw_degeneration(rng, age, levels)
+    height, disc, depth, width = (_SIZES_MM[:levels] * _individual(rng, levels)).T
+    disc = disc * (1 - 0.7 * np.clip(degeneration - 0.45, 0, 1) * rng.uniform(0.3, 1.3, levels))
     if variant == "sacralised":
         disc[1], height[1] = rng.uniform(2.5, 4), 0.93 * height[1]
+    return curve_column(rng, age, variant, degeneration, (height, disc, depth, width))
+
+
+def curve_column(
+    rng: Generator, age: float, variant: Variant, degeneration: Array, sizes: tuple[Array, Array, Array, Array]
+) -> Column:
+    """Stack levels of these heights, disc heights, depths and widths along a drawn axis."""
+    height, disc, depth, width = sizes
     upper = np.cumsum(height + disc)  # on top of the sacrum at 0
     lower = upper - height
-    middle = ((lower + upper) / 2)[1:]
     arc = np.arange(-135, upper[-1], _STEP)
-    tilt = _draw_tilt(rng, arc, middle)
+    tilt = _draw_tilt(rng, arc, ((lower + upper) / 2)[1:])
     row, column = np.cumsum(-np.cos(tilt)) * _STEP, np.cumsum(-np.sin(tilt)) * _STEP
-    row = row - np.interp(_draw_cut(rng, top, lower, upper, disc), arc, row)
+    return Column(age, variant, degeneration, height, disc, depth, width, lower, upper, arc, tilt, row, column)
 
-    # Until here at unit size.
-    length = np.interp(_SACRUM_IN_VIEW, arc, row)
-    size = float(min(np.clip(rng.normal(1, 0.055), 0.87, 1.13), window_mm[0] / length))
-    row, column = size * row, size * column
-    seen = column[(row > 0) & (row < window_mm[0])]
-    column = column - (seen.min() + seen.max()) / 2 + rng.uniform(0.47, 0.56) * window_mm[1]
-    wall = gaussian_filter1d(np.interp(arc, [*SACRUM_ARC, *middle], [*SACRUM_DEPTH, *depth[1:]]), 14) / 2
+
+def frame_spine(rng: Generator, spine: Column, framing: Framing) -> Spine:
+    """The column in its field of view, with what goes along it: canal, scoliosis, the end of the cord."""
+    size, arc, middle = framing.size, spine.arc, ((spine.lower + spine.upper) / 2)[1:]
+    wall = gaussian_filter1d(np.interp(arc, [*SACRUM_ARC, *middle], [*SACRUM_DEPTH, *spine.depth[1:]]), 14) / 2
     radius = np.interp(arc, [-95, -60, -25, 0, middle[1], middle[5], middle[10]], [1.2, 3.0, 5.5, 7.4, 8.0, 7.3, 6.8])
     radius = radius * rng.normal(1, 0.07)
     return Spine(
         size=size,
-        age=age,
-        variant=variant,
-        height=size * height,
-        disc=size * disc,
-        depth=size * depth,
-        width=size * width,
-        lower=size * lower,
-        upper=size * upper,
-        degeneration=degeneration,
+        age=spine.age,
+        variant=spine.variant,
+        height=size * spine.height,
+        disc=size * spine.disc,
+        depth=size * spine.depth,
+        width=size * spine.width,
+        lower=size * spine.lower,
+        upper=size * spine.upper,
+        degeneration=spine.degeneration,
         arc=size * arc,
-        row=row,
-        column=column,
-        tilt=tilt,
+        row=size * spine.row + framing.row,
+        column=size * spine.column + framing.column,
+        tilt=spine.tilt,
         sideways=_draw_scoliosis(rng, arc),
         wall=size * wall,
         canal_radius=size * radius,
         canal_centre=size * (wall + radius + np.interp(arc, [-95, -30, 0, middle[2]], [1.5, 3.0, 2.6, 1.0])),
         conus=float(size * rng.uniform(middle[3], middle[5])),
-        vertebra_labels=np.array([1 + i if 2 * i <= top else 0 for i in range(N_LEVELS)], np.uint8),
-        disc_labels=np.array([10 + i if 0 < 2 * i <= top + 1 else 0 for i in range(N_LEVELS)], np.uint8),
+        vertebra_labels=framing.vertebra_labels,
+        arch_labels=framing.arch_labels,
+        disc_labels=framing.disc_labels,
+        slip=size * framing.slip,
     )
 
 
-def _draw_degeneration(rng: Generator, age: float) -> Array:
+def _draw_degeneration(rng: Generator, age: float, levels: int) -> Array:
     """Per disc, 0 (bright nucleus) to 1 (dark and thin); the lowest three wear most."""
-    lowest = np.where(np.arange(N_LEVELS) < 4, 0.12, -0.05)
-    return np.clip(rng.beta(1 + 2.5 * age, 3.5 - 2.5 * age, N_LEVELS) + lowest, 0, 1)
+    lowest = np.where(np.arange(levels) < 4, 0.12, -0.05)
+    return np.clip(rng.beta(1 + 2.5 * age, 3.5 - 2.5 * age, levels) + lowest, 0, 1)
 
 
-def _individual(rng: Generator) -> Array:
+def _individual(rng: Generator, levels: int) -> Array:
     """What a person's level sizes are multiplied by: each kind of measure as a whole, and each level a little."""
     whole = rng.normal(1, (0.02, 0.08, 0.05, 0.05))
-    return np.clip(whole * rng.normal(1, (0.03, 0.10, 0.02, 0.02), (N_LEVELS, 4)), 0.7, 1.35)
+    return np.clip(whole * rng.normal(1, (0.03, 0.10, 0.02, 0.02), (levels, 4)), 0.7, 1.35)
 
 
 def _draw_tilt(rng: Generator, arc: Array, middle: Array) -> Array:
@@ -210,6 +277,9 @@ def project(rng: Generator, spine: Spine, shape: tuple[int, int], spacing_mm: fl
     for size, amplitude in ((rng.uniform(14, 22), 0.5), (rng.uniform(7, 11), 0.25)):  # no outline is a formula
         s += 0.7 * amplitude * smooth_noise(rng, nodes, (size, size))
         r += amplitude * smooth_noise(rng, nodes, (size, size))
+    for disc, slip in zip(spine.lower - spine.disc / 2, spine.slip, strict=True):
+        if slip:
+            r += slip / (1 + np.exp(np.clip((disc - s) / 1.2, -30, 30)))
     indices = [np.interp(p, n, np.arange(len(n))) for p, n in zip((rows, columns), nodes, strict=True)]
     order = np.argsort(spine.row)
     axis = np.interp(rows, spine.row[order], spine.column[order]).astype(np.float32)

@@ -31,3 +31,10 @@ class Tissue(IntEnum):
     NUCLEUS = 22
     REMNANT_DISC = 23
     FORAMEN = 24
+    # Only in randomised phantoms.
+    GAS = 25
+    BOWEL = 26
+    FLUID = 27
+    HAEMANGIOMA = 28
+    ENDPLATE_CHANGE = 29
+    METAL = 30

@@ -170,6 +170,15 @@ class CPSSettings(_Frozen):
     pool_folder: str | None = None
 
 
+class AdaptationSettings(_Frozen):
+    """From phantoms to unlabelled scans: CPS goes on from trained branches, with ``weight`` for Equation 6's lambda."""
+
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    train: TrainingSettings = TrainingSettings(
+        epochs=8, steps_per_epoch=10, batch_size=8, learning_rate=5e-4, schedule="cosine"
+    )
+
+
 class Settings(_Frozen):
     """One profile: the whole study at one size."""
 
@@ -194,6 +203,7 @@ class Settings(_Frozen):
     #: SSHSNet-3D: whole volumes, downsampled once.
     train_3d_whole: TrainingSettings
     train_3d: TrainingSettings
+    adaptation: AdaptationSettings = AdaptationSettings()
 
     def changed(self, changes: Mapping[str, Any]) -> "Settings":
         """These settings with other values at dotted keys, such as ``cps.weight``. ``SettingsError`` if unknown."""

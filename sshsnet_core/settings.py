@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sshsnet_core.anatomy import N_APART, N_CLASSES
 from sshsnet_core.errors import StudyError
 
 Positive = Annotated[int, Field(gt=0)]
@@ -204,6 +205,11 @@ class Settings(_Frozen):
     train_3d_whole: TrainingSettings
     train_3d: TrainingSettings
     adaptation: AdaptationSettings = AdaptationSettings()
+
+    @property
+    def classes(self) -> int:
+        """Of SSHSNet's networks: the paper's 20, or 29 with arches apart."""
+        return N_APART if self.arches_apart else N_CLASSES
 
     def changed(self, changes: Mapping[str, Any]) -> "Settings":
         """These settings with other values at dotted keys, such as ``cps.weight``. ``SettingsError`` if unknown."""

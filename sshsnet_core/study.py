@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sshsnet_core.anatomy import COLUMN, by_name
+from sshsnet_core.anatomy import COLUMN, WHOLE, by_name
+from sshsnet_core.annotation import Annotation
 from sshsnet_core.data.cohorts.base import Case, Cohort, CohortError
 from sshsnet_core.data.cohorts.folder import read_folder
 from sshsnet_core.data.cohorts.folds import Fold, make_folds, read_folds, write_folds
@@ -64,16 +65,20 @@ class Study:
     def cohort(self) -> Cohort:
         """Section 4.1: the phantom cohort, written when it is not there yet, or the user's own volumes."""
         cohort = self.settings.cohort
+        annotation = Annotation.of(cohort)
         if cohort.source == "phantom":
             root = Path(cohort.root) if cohort.root else self.runs / "cohort"
             write_phantom_cohort(root, cohort, workers=os.cpu_count() or 1)
-            return read_mrspineseg(root, name="phantom")
+            return read_mrspineseg(root, "randomised phantoms" if cohort.randomised else "phantom", annotation)
         if cohort.root is None:
             raise CohortError(
                 f"Profile {self.settings.name} needs real volumes: set cohort.root to their folder in a copy of "
                 "sshsnet_core/profiles/paper.yaml and give the copy's path as the profile."
             )
-        return read_mrspineseg(Path(cohort.root)) if cohort.source == "mrspineseg" else read_folder(Path(cohort.root))
+        root = Path(cohort.root)
+        if cohort.source == "mrspineseg":
+            return read_mrspineseg(root, annotation=annotation)
+        return read_folder(root, annotation)
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
@@ -233,8 +238,9 @@ class Study:
         write_labels(path, prediction, self.store.case(case.name).geometry)
         if case.labels is None:
             return []
-        truth = read_labels(case.labels)
-        return score_case(prediction, truth.array, truth.geometry.spacing)
+        annotation = self.cohort.annotation
+        truth = read_labels(case.labels, classes=annotation.n_labels)
+        return score_case(*annotation.comparable(prediction, truth.array), truth.geometry.spacing)
 
     def _provenance(self, key: str, folds: Sequence[int], seconds: float) -> dict[str, Any]:
         histories = {f"fold {fold}, {n}": h for fold in folds for n, h in self.histories(key, fold).items()}
@@ -271,11 +277,14 @@ class Study:
         """
         case = {case.name: case for case in self.cohort.cases}[name]
         image = read_image(case.image)
-        labels = {} if case.labels is None else {"truth": read_labels(case.labels, image.geometry).array}
+        classes, whole = self.cohort.annotation.n_labels, np.array(WHOLE, np.uint8)
+        labels = {}
+        if case.labels is not None:
+            labels["truth"] = whole[read_labels(case.labels, image.geometry, classes).array]
         for key in keys:
             path = self.prediction_path(key, str(fold), name)
             if path.exists():
-                labels[method_by_key(key).title] = read_labels(path, image.geometry).array
+                labels[method_by_key(key).title] = whole[read_labels(path, image.geometry, self.settings.classes).array]
         return View(image.array, image.geometry.spacing, labels)
 
     def attention(self, key: str, fold: int, name: str, structure: str) -> AttentionView:

@@ -105,7 +105,7 @@ def build_store(cohort: Cohort, preprocessing: Preprocessing, folder: Path) -> S
     ready = len(cohort.cases) - len(missing)
     with Progress(f"preprocessing {cohort.name}", len(cohort.cases), "case", done=ready) as progress:
         for case in missing:
-            _store_case(case, preprocessing, target / case.name)
+            _store_case(case, cohort.annotation.n_labels, preprocessing, target / case.name)
             progress.advance(case.name)
     description = {
         "cohort": cohort.name,
@@ -119,9 +119,9 @@ def build_store(cohort: Cohort, preprocessing: Preprocessing, folder: Path) -> S
     return Store(target)
 
 
-def _store_case(case: Case, preprocessing: Preprocessing, folder: Path) -> None:
+def _store_case(case: Case, classes: int, preprocessing: Preprocessing, folder: Path) -> None:
     image = read_image(case.image)
-    labels = read_labels(case.labels, image.geometry) if case.labels else None
+    labels = read_labels(case.labels, image.geometry, classes) if case.labels else None
     preprocessed = preprocessing(image, labels)
     temporary = folder.with_name(f".{case.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)

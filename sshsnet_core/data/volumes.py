@@ -124,10 +124,11 @@ def read_image(path: Path) -> Volume:
     return Volume(array, geometry, path)
 
 
-def read_labels(path: Path, image: Geometry | None = None) -> Volume:
-    """A mask as uint8 (Z, H, W), of classes 0-19 (anatomy.py). With ``image``, it has to lie on that image's grid.
+def read_labels(path: Path, image: Geometry | None = None, classes: int = N_CLASSES) -> Volume:
+    """A mask as uint8 (Z, H, W), of classes 0-19 (anatomy.py) or as many as ``classes`` says.
 
-    Raises ``VolumeError`` as ``read_image`` does, for values other than whole numbers 0-19, and for another grid.
+    With ``image``, it has to lie on that image's grid. Raises ``VolumeError`` as ``read_image`` does, for values other
+    than whole numbers below ``classes``, and for another grid.
     """
     native, geometry = _read(path)
     if image is not None and not geometry.matches(image):
@@ -141,9 +142,9 @@ def read_labels(path: Path, image: Geometry | None = None) -> Volume:
         labels = np.rint(native)
         if not np.isfinite(native).all() or np.abs(native - labels).max() > 1e-3:
             raise VolumeError(f"{path} holds values that are not whole numbers: it is not a mask, or was interpolated.")
-    if labels.min() < 0 or labels.max() >= N_CLASSES:
+    if labels.min() < 0 or labels.max() >= classes:
         raise VolumeError(
-            f"{path} holds labels from {labels.min():g} to {labels.max():g}, but classes are 0-{N_CLASSES - 1}: "
+            f"{path} holds labels from {labels.min():g} to {labels.max():g}, but classes are 0-{classes - 1}: "
             "renumber it as in anatomy.py."
         )
     return Volume(geometry.to_internal(labels.astype(np.uint8)), image or geometry, path)

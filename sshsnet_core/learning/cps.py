@@ -6,9 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sshsnet_core.annotation import Groups
+from sshsnet_core.decision import kind_first
 from sshsnet_core.learning.losses import cross_entropy, supervised_loss
 
 Batch = Mapping[str, Tensor]
+#: From class scores (N, C, h, w) to labels (N, h, w).
+Decision = Callable[[Tensor], Tensor]
 
 # CutMix as in CutMix-Seg, which CPS uses: three boxes, 25 to 50 % of the image between them.
 _BOXES = 3
@@ -42,9 +46,26 @@ def no_cutmix(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     return np.zeros((1, *size), np.float32)
 
 
+def largest(scores: Tensor) -> Tensor:
+    """T of section 3.1.2: the class of the largest score."""
+    return scores.argmax(dim=1)
+
+
+def likeliest_kind(scores: Tensor) -> Tensor:
+    """Outside the paper: the likeliest kind first and then the name, so that a doubt about names eats no outline."""
+    return kind_first(scores.float().softmax(dim=1))
+
+
 @torch.no_grad()
-def pseudo_labels(network: nn.Module, u0: Tensor, u1: Tensor, mask: Tensor, evaluating: bool = True) -> Tensor:
-    """Y = T(S): the argmax (N, h, w) of the mixed scores of the unlabelled u0 and u1 (N, 3, h, w). No threshold.
+def pseudo_labels(
+    network: nn.Module,
+    u0: Tensor,
+    u1: Tensor,
+    mask: Tensor,
+    evaluating: bool = True,
+    decide: Decision = largest,
+) -> Tensor:
+    """Y = T(S): the labels (N, h, w) of the mixed scores of the unlabelled u0 and u1 (N, 3, h, w). No threshold.
 
     The network labels in evaluation mode, as it will be used: dropout off and batch statistics frozen. The authors'
     code labels in training mode (``evaluating`` False); then three of four batch-norm updates come from unlabelled
@@ -52,7 +73,7 @@ def pseudo_labels(network: nn.Module, u0: Tensor, u1: Tensor, mask: Tensor, eval
     """
     was_training = network.training
     network.train(was_training and not evaluating)
-    labels = mix(network(u0).scores, network(u1).scores, mask).argmax(dim=1)
+    labels = decide(mix(network(u0).scores, network(u1).scores, mask))
     network.train(was_training)
     return labels
 
@@ -60,20 +81,28 @@ def pseudo_labels(network: nn.Module, u0: Tensor, u1: Tensor, mask: Tensor, eval
 class Supervised(nn.Module):
     """The objective of one 2D network on labelled slices: cross-entropy and Dice. The rows without CPS."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, groups: Groups | None = None) -> None:
         super().__init__()
         self.branches = nn.ModuleList([network])
+        self.groups = groups
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        return {"loss": supervised_loss(self.branches[0](batch["image"]).scores, batch["labels"])}
+        return {"loss": supervised_loss(self.branches[0](batch["image"]).scores, batch["labels"], self.groups)}
 
 
 class CrossPseudoSupervision(nn.Module):
     """Equation 6, L_2d = L_s + lambda L_cps, for two branches; on batches without unlabelled images, L_s alone."""
 
-    def __init__(self, make_network: Callable[[], nn.Module], weight: float, evaluating: bool = True) -> None:
+    def __init__(
+        self,
+        make_network: Callable[[], nn.Module],
+        weight: float,
+        evaluating: bool = True,
+        decide: Decision = largest,
+        groups: Groups | None = None,
+    ) -> None:
         super().__init__()
-        self.evaluating = evaluating
+        self.evaluating, self.decide, self.groups = evaluating, decide, groups
         # Two calls: the same encoder where it is pretrained, everything else drawn anew.
         self.branches = nn.ModuleList([make_network(), make_network()])
         self.weight = weight
@@ -87,12 +116,14 @@ class CrossPseudoSupervision(nn.Module):
 
     def supervision(self, image: Tensor, labels: Tensor) -> Tensor:
         """L_s (Equation 7): both branches on labelled images (N, 3, h, w)."""
-        first, second = (supervised_loss(branch(image).scores, labels) for branch in self.branches)
+        first, second = (supervised_loss(branch(image).scores, labels, self.groups) for branch in self.branches)
         return first + second
 
     def cross_supervision(self, u0: Tensor, u1: Tensor, mask: Tensor) -> Tensor:
         """L_cps (Equation 8): both branches on the mixed image, each under the other's pseudo label."""
         first, second = self.branches
-        label_1, label_2 = (pseudo_labels(branch, u0, u1, mask, self.evaluating) for branch in (first, second))
+        label_1, label_2 = (
+            pseudo_labels(branch, u0, u1, mask, self.evaluating, self.decide) for branch in (first, second)
+        )
         mixed = mix(u0, u1, mask)
         return cross_entropy(first(mixed).scores, label_2) + cross_entropy(second(mixed).scores, label_1)

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sshsnet_core.annotation import Groups
+
 #: Keeps Equation 11 defined for a class that is neither present nor predicted; far below one pixel.
 EPSILON = 1e-5
 
@@ -38,6 +40,11 @@ def soft_dice(scores: Tensor, labels: Tensor) -> Tensor:
     return -((dice * present).sum(1) / present.sum(1)).mean()
 
 
-def supervised_loss(scores: Tensor, labels: Tensor) -> Tensor:
-    """One branch's term of Equation 7, and Equation 9: cross-entropy plus soft Dice; a scalar, at least -1."""
+def supervised_loss(scores: Tensor, labels: Tensor, groups: Groups | None = None) -> Tensor:
+    """One branch's term of Equation 7, and Equation 9: cross-entropy plus soft Dice; a scalar, at least -1.
+
+    With ``groups``, of what a mask can tell apart: a label's probability is the sum over the classes it stands for.
+    """
+    if groups is not None:
+        scores, labels = groups.scores(scores), groups.labels(labels)
     return cross_entropy(scores, labels) + soft_dice(scores, labels)

@@ -17,7 +17,7 @@ import torch
 
 from sshsnet_core.learning.training import TrainingError, data_workers
 from sshsnet_core.methods.nnunet_dataset import NAME, Configuration, Dataset, environment, prepare
-from sshsnet_core.methods.system import Job, Stage, device
+from sshsnet_core.methods.system import Job, Stage, check_paper_classes, device
 from sshsnet_core.settings import Settings
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class NNUNet:
 
     def train(self, job: Job) -> dict[str, pd.DataFrame]:
         """Make the dataset, train, or go on from the last epoch, or find finished."""
+        check_paper_classes(job.settings, "nnU-Net")
         training = self._training(job)
         training.check()
         if (training.results / _FINAL).exists():

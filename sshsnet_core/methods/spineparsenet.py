@@ -24,7 +24,7 @@ from sshsnet_core.data.spineparsenet import (
 from sshsnet_core.data.store import StoredCase
 from sshsnet_core.learning.losses import cross_entropy
 from sshsnet_core.learning.training import Training, load_trained, train
-from sshsnet_core.methods.system import Job, Stage, device
+from sshsnet_core.methods.system import Job, Stage, check_paper_classes, device
 from sshsnet_core.networks.residual_unet import ResidualUNet2D
 from sshsnet_core.networks.spineparsenet import SpineParseNet3D, upsample
 from sshsnet_core.progress import Progress
@@ -107,6 +107,7 @@ class SpineParseNet:
 
     def train(self, job: Job) -> dict[str, pd.DataFrame]:
         """Every coarse network without and with its graph, its scores, and the refinement on those."""
+        check_paper_classes(job.settings, "SpineParseNet")
         sizes = job.settings.spineparsenet
         histories: dict[str, pd.DataFrame] = {}
         paths: dict[str, Path] = {}

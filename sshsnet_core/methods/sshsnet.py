@@ -44,7 +44,8 @@ class SSHSNet:
         """Its stage 1, unless another row has trained it, then its stage 2."""
         histories = {}
         if self.first is not None:
-            pool = job.pool(self.pool(job.settings)) if self.first.cps else []
+            name = self.pool(job.settings)
+            pool = [] if name == "none" else job.pool(name)
             training = _stage1_training(self.first, job)
             histories["stage 1"] = stage1.train_stage1(self.first, job.settings, training, job.labelled, pool)
         if self.second is not None:

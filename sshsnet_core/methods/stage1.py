@@ -11,10 +11,19 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from sshsnet_core.anatomy import N_CLASSES
+from sshsnet_core.annotation import PAPER, Annotation
 from sshsnet_core.data.coarse import Coarse
 from sshsnet_core.data.sampling import Batch, CPSSamples, SliceSamples
 from sshsnet_core.data.store import StoredCase
-from sshsnet_core.learning.cps import CrossPseudoSupervision, Supervised, cutmix_mask, no_cutmix
+from sshsnet_core.learning.cps import (
+    CrossPseudoSupervision,
+    Supervised,
+    cutmix_mask,
+    largest,
+    likeliest_kind,
+    no_cutmix,
+)
 from sshsnet_core.learning.inference import coarse_map
 from sshsnet_core.learning.training import Training, load_trained, train
 from sshsnet_core.methods.pseudo_labels import PseudoLabelRecord
@@ -27,7 +36,8 @@ class Stage1:
     """Stage 1's switches: ImageNet encoder or random start; two networks under CPS or one on labels alone.
 
     ``longer`` multiplies the steps: a row of our own that trains for the time that CPS takes. ``pool`` names CPS's
-    unlabelled images where they are not the profile's. ``cutmix`` mixes them; ``evaluating`` networks label them.
+    unlabelled images where they are not the profile's. ``cutmix`` mixes them; ``evaluating`` networks label
+    them, deciding on the kind of a structure before its name where ``kind_first``.
     """
 
     pretrained: bool
@@ -37,6 +47,7 @@ class Stage1:
     pool: Literal["held-out"] | None = field(default=None, repr=False)
     cutmix: bool = field(default=True, repr=False)
     evaluating: bool = field(default=True, repr=False)
+    kind_first: bool = field(default=False, repr=False)
 
     @property
     def key(self) -> str:
@@ -45,16 +56,26 @@ class Stage1:
         parts += [f"x{self.longer:g}"] if self.longer != 1 else []
         parts += [] if self.cutmix else ["no-cutmix"]
         parts += [] if self.evaluating else ["training-mode"]
+        parts += ["kind-first"] if self.kind_first else []
         return "-".join(parts + ([self.pool] if self.pool else []))
 
     def pool_name(self, settings: Settings) -> str:
-        """Which unlabelled images it reads; ``none`` without CPS."""
-        return (self.pool or settings.cps.pool) if self.cps else "none"
+        """Which unlabelled images it reads; ``none`` without CPS, and under a lambda of 0."""
+        return (self.pool or settings.cps.pool) if self.cps and settings.cps.weight else "none"
 
     def cps_identity(self, settings: Settings) -> dict[str, Any]:
         """What decides CPS: its settings, the pool that it really reads, and the switches that are turned."""
         turned = {name: False for name in ("cutmix", "evaluating") if not getattr(self, name)}
+        turned |= {"kind_first": True} if self.kind_first else {}
         return {**settings.cps.model_dump(), "pool": self.pool_name(settings), **turned}
+
+
+def labels_identity(settings: Settings) -> dict[str, Any]:
+    """What decides how labels are read, where it is not the paper's 20 classes all drawn."""
+    annotation = Annotation.of(settings.cohort)
+    if settings.classes == N_CLASSES and annotation == PAPER:
+        return {}
+    return {"classes": settings.classes, "annotation": annotation}
 
 
 def training_of(
@@ -62,7 +83,8 @@ def training_of(
 ) -> Training:
     """How this stage 1 is trained. ``identity`` names the cases; the stage's own switches and settings join it here."""
     title = f"stage 1, {stage.key}"
-    identity = {**identity, "stage1": stage, "network": settings.network_2d.model_dump()}
+    identity = {**identity, **labels_identity(settings)}
+    identity |= {"stage1": stage, "network": settings.network_2d.model_dump()}
     if stage.cps:
         identity["cps"] = stage.cps_identity(settings)
     return Training(folder, title, settings.train_2d, identity, seed, effort * stage.longer)
@@ -72,17 +94,22 @@ def build(stage: Stage1, settings: Settings, pretrained: bool) -> nn.Module:
     """The objective that holds stage 1's networks; ``pretrained`` False where trained weights follow anyway."""
 
     def network() -> DeepLab2D:
-        return DeepLab2D(settings.network_2d, pretrained=pretrained)
+        return DeepLab2D(settings.network_2d, pretrained, settings.classes)
 
+    groups = Annotation.of(settings.cohort).groups(settings.classes)
     if not stage.cps:
-        return Supervised(network())
-    return CrossPseudoSupervision(network, settings.cps.weight, stage.evaluating)
+        return Supervised(network(), groups)
+    decide = likeliest_kind if stage.kind_first else largest
+    return CrossPseudoSupervision(network, settings.cps.weight, stage.evaluating, decide, groups)
 
 
 def train_stage1(
     stage: Stage1, settings: Settings, training: Training, labelled: Sequence[StoredCase], pool: Sequence[StoredCase]
 ) -> pd.DataFrame:
-    """Train, or continue, or find finished. ``pool`` are the unlabelled cases, read under CPS only. The history."""
+    """Train, or continue, or find finished. ``pool`` are the unlabelled cases, read under CPS only. The history.
+
+    Under CPS with a lambda of 0 both branches learn from labels alone: no unlabelled case is read.
+    """
     training.seed_everything()
     objective = build(stage, settings, stage.pretrained)
     slices = SliceSamples(labelled, settings.slice_size, training.seed)
@@ -90,10 +117,10 @@ def train_stage1(
     starts = settings.cps.labels_only * settings.train_2d.epochs
 
     def samples(epoch: int) -> Dataset[Batch]:
-        return both if stage.cps and epoch >= starts else slices
+        return both if epoch >= starts else slices
 
-    if not stage.cps:
-        return train(training, objective, samples)
+    if not stage.cps or not settings.cps.weight:
+        return train(training, objective, lambda epoch: slices)
     record = pseudo_label_record(training, pool)
     return train(training, objective, samples, lambda epoch: record.write(epoch, objective.branches))  # type: ignore[arg-type]
 

@@ -9,6 +9,7 @@ import pandas as pd
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from sshsnet_core.annotation import Annotation, Groups
 from sshsnet_core.data.coarse import Coarse
 from sshsnet_core.data.sampling import Batch, PatchSamples, WholeSamples
 from sshsnet_core.data.store import StoredCase
@@ -41,15 +42,16 @@ class Fine(nn.Module):
     CTAM's scales gamma are told beside the loss, for the history.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, groups: Groups | None = None) -> None:
         super().__init__()
         self.network = network
+        self.groups = groups
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         inputs = [batch[name] for name in ("image", "coarse", "features") if name in batch]
         fusion = getattr(self.network, "fusion", None)
         gammas = fusion.gammas if isinstance(fusion, CTAM) else {}
-        return {"loss": supervised_loss(self.network(*inputs), batch["labels"]), **gammas}
+        return {"loss": supervised_loss(self.network(*inputs), batch["labels"], self.groups), **gammas}
 
 
 def training_of(
@@ -62,6 +64,7 @@ def training_of(
         below = stage1.training_of(stage.below, settings, folder, identity, seed, effort).fingerprint
     identity = {
         **identity,
+        **stage1.labels_identity(settings),
         "stage2": stage.kind,
         "network": settings.network_3d.model_dump(),
         "stage1": below,
@@ -72,12 +75,13 @@ def training_of(
 
 def build(stage: Stage2, settings: Settings) -> nn.Module:
     """The objective that holds the 3D network."""
+    groups = Annotation.of(settings.cohort).groups(settings.classes)
     if stage.kind == "whole":
-        return Fine(Plain3D(settings.network_3d))
+        return Fine(Plain3D(settings.network_3d, settings.classes), groups)
     assert stage.below is not None
     branches = 2 if stage.below.cps else 1
     channels = branches * settings.network_2d.decoder_channels
-    return Fine(SSHSNet3D(settings.network_3d, channels, stage.kind))
+    return Fine(SSHSNet3D(settings.network_3d, channels, stage.kind, settings.classes), groups)
 
 
 def train_stage2(

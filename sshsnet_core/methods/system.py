@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from sshsnet_core.annotation import PAPER, Annotation
 from sshsnet_core.data.store import StoredCase
-from sshsnet_core.settings import Settings
+from sshsnet_core.settings import Settings, SettingsError
 
 #: A trained system put to use: a preprocessed volume, float32 (Z, H, W), to class probabilities (C1, Z, H, W) there.
 Segmentation = Callable[[np.ndarray], np.ndarray]
@@ -23,6 +24,15 @@ Segmentation = Callable[[np.ndarray], np.ndarray]
 def device() -> torch.device:
     """The first GPU, or the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def check_paper_classes(settings: Settings, system: str) -> None:
+    """``SettingsError`` where a profile asks a system of Table 2 for more than the paper's classes."""
+    if settings.arches_apart or Annotation.of(settings.cohort) != PAPER:
+        raise SettingsError(
+            f"{system} knows the paper's 20 classes, all of them drawn, and profile {settings.name} has others: "
+            "train SSHSNet's rows with it."
+        )
 
 
 @dataclass(frozen=True)

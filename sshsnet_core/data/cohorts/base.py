@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from sshsnet_core.annotation import PAPER, Annotation
 from sshsnet_core.errors import StudyError
 
 
@@ -34,6 +35,8 @@ class Cohort:
     name: str
     labelled: tuple[Case, ...]
     unlabelled: tuple[Case, ...] = ()
+    #: What the masks hold.
+    annotation: Annotation = PAPER
 
     def __post_init__(self) -> None:
         if not self.cases:

@@ -3,15 +3,16 @@
 import re
 from pathlib import Path
 
+from sshsnet_core.annotation import PAPER, Annotation
 from sshsnet_core.data.cohorts.base import Case, Cohort, CohortError
 from sshsnet_core.data.volumes import is_volume, stem
 
 
-def read_folder(root: Path) -> Cohort:
+def read_folder(root: Path, annotation: Annotation = PAPER) -> Cohort:
     """The NIfTI and MetaImage files below ``root`` as labelled cases, or as unlabelled ones where ``root`` is flat.
 
-    Masks carry our class numbers (anatomy.py) and their image's name. A name that begins with ``sub-X_``, as BIDS
-    writes it, belongs to subject X, so that folds keep a subject's scans together.
+    Masks carry our class numbers (anatomy.py) and their image's name; ``annotation`` says what they mark. A name that
+    begins with ``sub-X_``, as BIDS writes it, belongs to subject X, so that folds keep a subject's scans together.
 
     Raises ``CohortError`` for a missing or empty folder, an image without a mask, a mask without an image, or two
     cases with one name.
@@ -30,7 +31,7 @@ def read_folder(root: Path) -> Cohort:
     orphans = masks.keys() - {case.name for case in cases}
     if orphans:
         raise CohortError(f"{masks[min(orphans)]} is a mask without an image of that name in {root / 'images'}.")
-    return Cohort(root.resolve().name, tuple(cases))
+    return Cohort(root.resolve().name, tuple(cases), annotation=annotation)
 
 
 def _case(image: Path, masks: dict[str, Path] | None = None) -> Case:

@@ -6,11 +6,12 @@ train/MR/Case{N}.nii.gz    train/Mask/mask_case{N}.nii.gz    test/MR/Case{N}.nii
 import re
 from pathlib import Path
 
+from sshsnet_core.annotation import PAPER, Annotation
 from sshsnet_core.data.cohorts.base import Case, Cohort, CohortError
 from sshsnet_core.data.volumes import is_volume
 
 
-def read_mrspineseg(root: Path, name: str = "MRSpineSeg") -> Cohort:
+def read_mrspineseg(root: Path, name: str = "MRSpineSeg", annotation: Annotation = PAPER) -> Cohort:
     """``train`` as labelled cases, ``test`` (where present) as unlabelled ones; ``name`` is what captions say.
 
     Where a ``test/Mask`` folder exists, as in phantom cohorts, its masks are attached for scoring.
@@ -21,7 +22,7 @@ def read_mrspineseg(root: Path, name: str = "MRSpineSeg") -> Cohort:
     root = Path(root)
     labelled = _cases(root / "train", masked=True)
     unlabelled = _cases(root / "test", masked=False) if (root / "test").is_dir() else ()
-    return Cohort(name, labelled, unlabelled)
+    return Cohort(name, labelled, unlabelled, annotation)
 
 
 def _cases(part: Path, masked: bool) -> tuple[Case, ...]:

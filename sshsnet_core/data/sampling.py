@@ -76,18 +76,31 @@ def slice_input(volume: np.ndarray, index: int) -> Tensor:
     return halve_image(torch.from_numpy(pad_volume(stack)))
 
 
-def slice_sample(
-    case: StoredCase, index: int, size: tuple[int, int], rng: np.random.Generator, labelled: bool
-) -> tuple[Tensor, Tensor | None]:
-    """A slice with its neighbours (3, h, w) at the common size, augmented, and its labels (h, w), if ``labelled``."""
+class Pictured(Protocol):
+    """Whatever has a preprocessed image (Z, H, W), such as a case of the store or a scan without labels."""
+
+    @property
+    def image(self) -> np.ndarray: ...
+
+
+def unlabelled_slice(case: Pictured, index: int, size: tuple[int, int], rng: np.random.Generator) -> Tensor:
+    """A slice with its neighbours (3, h, w) at the common size, augmented."""
+    image = slice_input(case.image, index)
+    return augment_slice(fit(image, size, place(image.shape, size, rng)), None, rng)[0]
+
+
+def labelled_slice(
+    case: StoredCase, index: int, size: tuple[int, int], rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Like ``unlabelled_slice``, with its labels (h, w)."""
     image = slice_input(case.image, index)
     at = place(image.shape, size, rng)
-    labels = None
-    if labelled:
-        assert case.labels is not None
-        halved = halve_labels(pad_volume(case.labels[index : index + 1]))
-        labels = fit(torch.from_numpy(halved[0].astype(np.int64)), size, at)
-    return augment_slice(fit(image, size, at), labels, rng)
+    assert case.labels is not None
+    halved = halve_labels(pad_volume(case.labels[index : index + 1]))
+    marked = fit(torch.from_numpy(halved[0].astype(np.int64)), size, at)
+    augmented, labels = augment_slice(fit(image, size, at), marked, rng)
+    assert labels is not None
+    return augmented, labels
 
 
 def cases_by_class(cases: Sequence[StoredCase]) -> dict[int, list[int]]:
@@ -111,8 +124,7 @@ class SliceSamples(Dataset[Batch]):
         rng = np.random.default_rng([self.seed, index])
         label = int(rng.choice(list(self.showing)))
         case = self.cases[int(rng.choice(self.showing[label]))]
-        image, labels = slice_sample(case, int(rng.choice(case.voxels(label)[:, 0])), self.size, rng, labelled=True)
-        assert labels is not None
+        image, labels = labelled_slice(case, int(rng.choice(case.voxels(label)[:, 0])), self.size, rng)
         return {"image": image, "labels": labels}
 
 
@@ -123,7 +135,7 @@ class CPSSamples(Dataset[Batch]):
     evenly and its masks, where a phantom has one, are never read.
     """
 
-    def __init__(self, labelled: SliceSamples, pool: Sequence[StoredCase], mask: "MaskSource") -> None:
+    def __init__(self, labelled: SliceSamples, pool: Sequence[Pictured], mask: "MaskSource") -> None:
         self.labelled, self.pool, self.mask = labelled, pool, mask
 
     def __getitem__(self, index: int) -> Batch:
@@ -136,7 +148,7 @@ class CPSSamples(Dataset[Batch]):
     def _unlabelled(self, rng: np.random.Generator) -> Tensor:
         case = self.pool[int(rng.integers(len(self.pool)))]
         index = int(rng.integers(case.image.shape[0]))
-        return slice_sample(case, index, self.labelled.size, rng, labelled=False)[0]
+        return unlabelled_slice(case, index, self.labelled.size, rng)
 
 
 class MaskSource(Protocol):

@@ -1,0 +1,73 @@
+"""Thin slices: a 1 mm volume is an interleaving of volumes whose slices are as far apart as the networks have learnt.
+
+Squashing it to 4.4 mm would throw its resolution away and give it back as stairs. Every n-th slice, from each of the n
+first ones on, is a volume of its own at about the networks' spacing; segmented one by one and put back in their places,
+they leave every slice of the scan with labels of its own.
+"""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sshsnet_core.data.cohorts.base import Case
+from sshsnet_core.data.preprocessing import Preprocessed, Preprocessing
+from sshsnet_core.data.volumes import Volume, read_image
+from sshsnet_core.progress import Progress
+
+#: Interleaved slices may lie so much further apart than those of training; resampling bridges what is left.
+_WIDER = 1.1
+
+
+def interleaves(slice_mm: float, learnt_mm: float) -> int:
+    """How many volumes of every n-th slice a scan is whose slices lie ``slice_mm`` apart: 4 at 1 mm, 1 from 2.5 on."""
+    return max(1, math.floor(_WIDER * learnt_mm / slice_mm))
+
+
+def preprocess_scan(preprocessing: Preprocessing, image: Volume) -> Preprocessed:
+    """Section 4.2 for a scan from anywhere; thin slices stay where they were acquired. Raises ``VolumeError``."""
+    slice_mm, learnt_mm = image.geometry.spacing[0], preprocessing.spacing_mm[0]
+    if interleaves(slice_mm, learnt_mm) > 1:
+        preprocessing = Preprocessing((slice_mm, *preprocessing.spacing_mm[1:]))
+    return preprocessing(image)
+
+
+@dataclass(frozen=True)
+class Interleave:
+    """Every ``step``-th slice of a preprocessed scan on disk, from slice ``first`` on."""
+
+    path: Path
+    first: int
+    step: int
+
+    @property
+    def image(self) -> np.ndarray:
+        """float32 (Z, H, W), z-scored; mapped, read-only."""
+        return np.load(self.path, mmap_mode="r")[self.first :: self.step]
+
+
+def store_scans(cases: Sequence[Case], preprocessing: Preprocessing, folder: Path) -> list[Interleave]:
+    """Preprocess scans into ``folder``, those that are there already aside: the unlabelled pool of CPS.
+
+    Raises ``VolumeError`` naming the first file that cannot be used; the scans before it stay.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    pool: list[Interleave] = []
+    with Progress("scans", len(cases), "scan") as progress:
+        for case in cases:
+            # A scan of another size or with other settings under the same name is another file.
+            path = folder / f"{case.name}-{case.image.stat().st_size}-{preprocessing.key()}.npy"
+            step_file = path.with_suffix(".steps")
+            if not step_file.is_file():
+                prepared = preprocess_scan(preprocessing, read_image(case.image))
+                temporary = path.with_name(f".{path.stem}.{os.getpid()}.npy")
+                np.save(temporary, prepared.image)
+                os.replace(temporary, path)
+                step_file.write_text(str(interleaves(prepared.restoration.spacing[0], preprocessing.spacing_mm[0])))
+            step = int(step_file.read_text())
+            pool += [Interleave(path, first, step) for first in range(step)]
+            progress.advance(case.name)
+    return pool

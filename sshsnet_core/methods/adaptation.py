@@ -1,0 +1,60 @@
+"""CPS as a bridge to scans that nobody has labelled: labelled phantoms, unlabelled scans, no real label at all.
+
+Section 3.1.2 beyond the paper's rows. Both branches go on from what they have learnt of phantoms; the scans are the
+unlabelled pool. Where the branches are torn between two names of one vertebra, background would win as the pseudo label
+and be learnt from: outlines and posterior elements would be eaten, epoch by epoch. So the kind is decided first.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import nn
+
+from sshsnet_core.data.sampling import CPSSamples, Pictured, SliceSamples
+from sshsnet_core.data.store import StoredCase
+from sshsnet_core.learning.cps import cutmix_mask
+from sshsnet_core.learning.training import Training, TrainingError, load_trained, train
+from sshsnet_core.methods import stage1
+from sshsnet_core.methods.sshsnet import TrainedSSHSNet
+from sshsnet_core.methods.stage1 import Stage1
+from sshsnet_core.settings import Settings
+
+ADAPTED = Stage1(pretrained=True, cps=True, kind_first=True)
+
+
+def training_of(settings: Settings, folder: Path, identity: dict[str, Any], seed: int) -> Training:
+    """How the branches are trained on. ``identity`` names the weights that they start from, the phantoms and scans."""
+    cps = {**ADAPTED.cps_identity(settings), "weight": settings.adaptation.weight}
+    identity = {**identity, **stage1.labels_identity(settings), "cps": cps}
+    return Training(folder, f"adapting to {folder.name}", settings.adaptation.train, identity, seed)
+
+
+def adapt(
+    start: TrainedSSHSNet, training: Training, labelled: Sequence[StoredCase], pool: Sequence[Pictured]
+) -> pd.DataFrame:
+    """Train on, or continue, or find finished; the history. ``training.folder`` holds the result.
+
+    Raises ``TrainingError`` for weights of a single branch: CPS needs two that disagree.
+    """
+    if len(start.branches) != 2:
+        raise TrainingError("These weights hold one 2D network; cross pseudo supervision needs two.")
+    settings = start.settings
+    training.seed_everything()
+    objective = _objective(settings)
+    for branch, trained in zip(objective.branches, start.branches, strict=True):  # type: ignore[arg-type]
+        branch.load_state_dict(trained.state_dict())
+    slices = SliceSamples(labelled, settings.slice_size, training.seed)
+    samples = CPSSamples(slices, pool, cutmix_mask)
+    return train(training, objective, lambda epoch: samples)
+
+
+def load_adapted(start: TrainedSSHSNet, training: Training) -> TrainedSSHSNet:
+    """The adapted branches, and the stage 2 that they started with. ``TrainingError`` where unfinished."""
+    objective = load_trained(training, _objective(start.settings))
+    return TrainedSSHSNet(start.settings, list(objective.branches), start.network)  # type: ignore[arg-type]
+
+
+def _objective(settings: Settings) -> nn.Module:
+    return stage1.build(ADAPTED, settings.changed({"cps.weight": settings.adaptation.weight}), pretrained=False)

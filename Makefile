@@ -6,6 +6,11 @@ PROFILE = mini
 FOLDS = 1
 EFFORT = 1
 ROW = all
+# What `make adapt` and `make real` read: unlabelled scans and the name of the adapted networks; volumes to measure on.
+FOLDER =
+NAME = adapted
+DATA =
+SEEDS = 3
 
 # The Python that .venv is made with, 3.11 to 3.14.
 BASE_PYTHON = python3
@@ -17,7 +22,7 @@ INSTALL = $(PIP) install -qq --no-deps
 # The tools that commands call by name (papermill, snakemake) are those of .venv.
 IN_VENV = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: help study cps released switches test test-browser book lint lab hooks lock clean
+.PHONY: help study cps released switches weights adapt real test test-browser book lint lab hooks lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -34,6 +39,15 @@ released: $(VENV)/.installed ## train the baselines as their authors released th
 
 switches: $(VENV)/.installed ## turn our own switches one by one (CTAM as printed, no CutMix, ...), with what each is worth
 	$(IN_VENV) $(PYTHON) -m sshsnet_core study switches --profile $(PROFILE) --effort $(EFFORT)
+
+weights: $(VENV)/.installed ## train the networks that come with the package anew, on phantoms alone (an hour)
+	$(IN_VENV) $(PYTHON) -m sshsnet_core weights
+
+adapt: $(VENV)/.installed ## adapt the shipped networks to a FOLDER of unlabelled scans, under the NAME that predict takes
+	$(IN_VENV) $(PYTHON) -m sshsnet_core adapt "$(FOLDER)" --name "$(NAME)"
+
+real: $(VENV)/.installed ## measure before and after the adaptation on volumes of which a part is annotated (DATA=folder)
+	$(IN_VENV) $(PYTHON) -m sshsnet_core real "$(DATA)" --seeds $(SEEDS)
 
 test: $(VENV)/.installed ## run the tests, then every notebook in the smoke profile
 	$(IN_VENV) SSHSNET_PROFILE=smoke $(PYTHON) -m pytest

@@ -50,13 +50,59 @@ def _study(arguments: argparse.Namespace) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    from sshsnet_core.scan import segment_scan
+    from sshsnet_core.data.volumes import VolumeError
+    from sshsnet_core.model import Model
+    from sshsnet_core.scan import check_names, segment_scan
     from sshsnet_core.study import Study
 
-    study = Study.open(arguments.profile, arguments.effort)
-    result = segment_scan(study, arguments.image, arguments.output, arguments.method, arguments.folds)
-    print(*(f"Warning: {warning}" for warning in result.warnings), sep="\n", end="\n" if result.warnings else "")
-    print(f"Found: {', '.join(structure.name for structure in result.structures) or 'nothing'}.")
+    check_names(arguments.images)
+    profile, effort, folds = arguments.profile, arguments.effort, arguments.folds
+    if arguments.method:
+        model = Model.of_row(Study.open(profile or "mini", effort or 1.0), arguments.method, folds or [0])
+    elif profile or effort or folds:
+        raise SettingsError("--profile, --effort and --folds choose among the study's own networks: add --method.")
+    else:
+        model = Model.of_weights(arguments.weights)
+    failed = []
+    for image in arguments.images:
+        try:
+            result = segment_scan(model, image, arguments.output, arguments.naming, arguments.bodies)
+        except (StudyError, OSError) as error:
+            if len(arguments.images) == 1:
+                raise
+            print(f"Error: {error}", file=sys.stderr)
+            failed.append(image.name)
+            continue
+        print(*(f"Warning: {warning}" for warning in result.warnings), result.summary, sep="\n")
+    if failed:
+        raise VolumeError(f"{len(failed)} of {len(arguments.images)} scans were not segmented: {', '.join(failed)}.")
+
+
+def _weights(arguments: argparse.Namespace) -> None:
+    from sshsnet_core.methods.weights import SHIPPED
+    from sshsnet_core.transfer import phantom_weights
+
+    weights = phantom_weights(arguments.seed)
+    weights.write(arguments.output or SHIPPED)
+    print(f"Wrote {weights.title} to {arguments.output or SHIPPED}.")
+
+
+def _adapt(arguments: argparse.Namespace) -> None:
+    from sshsnet_core.data.cohorts.folder import read_folder
+    from sshsnet_core.methods.weights import Weights, find_weights
+    from sshsnet_core.model import weights_folder
+    from sshsnet_core.transfer import adapted_weights
+
+    target = weights_folder() / f"{arguments.name}.safetensors"
+    weights = Weights.read(find_weights(arguments.weights, weights_folder()))
+    adapted_weights(weights, read_folder(arguments.folder), arguments.name, arguments.seed).write(target)
+    print(f"Wrote {target.name}. Use it: python -m sshsnet_core predict SCAN -o FOLDER --weights {arguments.name}")
+
+
+def _real(arguments: argparse.Namespace) -> None:
+    from sshsnet_core.measurement import write_measured
+
+    print(write_measured(arguments.profile, arguments.data, arguments.seeds).read_text(encoding="utf-8"))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,18 +120,43 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--folds", type=int, default=1, help="how many of the folds to run (default 1)")
     study.set_defaults(run=_study)
 
-    predict = commands.add_parser("predict", help="segment a volume with the study's trained networks")
-    predict.add_argument("image", type=Path, help="a NIfTI or MetaImage volume")
+    predict = commands.add_parser("predict", help="segment volumes with the networks that come with the package")
+    predict.add_argument("images", type=Path, nargs="+", metavar="SCAN", help="a NIfTI or MetaImage volume")
     predict.add_argument("-o", "--output", type=Path, required=True, help="the folder for label map, picture and JSON")
-    predict.add_argument("--method", default="sshsnet", help="the row of Table 1 or 2 (default sshsnet)")
-    folds = "the folds whose networks are used, together where there are several (default 0)"
-    predict.add_argument("--folds", type=int, nargs="+", default=[0], help=folds)
+    networks = predict.add_mutually_exclusive_group()
+    weights = "phantom (default, shipped), the name of adapted ones, or the path of a .safetensors file"
+    networks.add_argument("--weights", default="phantom", help=weights)
+    networks.add_argument("--method", help="instead: a row of Tables 1 and 2 that the study has trained, e.g. sshsnet")
+    folds = "with --method: the folds whose networks are used, together where there are several (default 0)"
+    predict.add_argument("--folds", type=int, nargs="+", help=folds)
+    predict.add_argument("--profile", help="with --method: the study's profile (default mini)")
+    predict.add_argument("--effort", type=float, help="with --method: the study's effort (default 1)")
+    naming = "name levels from the whole column, or leave the networks' own names (--method's default)"
+    predict.add_argument("--naming", action=argparse.BooleanOptionalAction, help=naming)
+    predict.add_argument("--bodies", action="store_true", help="vertebral bodies alone, without posterior elements")
     predict.set_defaults(run=_predict)
 
-    for command in (phantom, study, predict):
+    weights_command = commands.add_parser("weights", help="train the networks of the package anew, on phantoms alone")
+    weights_command.add_argument("-o", "--output", type=Path, help="the file to write (default: the package's own)")
+    weights_command.set_defaults(run=_weights)
+
+    adapt = commands.add_parser("adapt", help="train networks on, with a folder of unlabelled scans under CPS")
+    adapt.add_argument("folder", type=Path, help="a folder of sagittal NIfTI or MetaImage volumes")
+    adapt.add_argument("--name", default="adapted", help="what predict will call the result (default adapted)")
+    adapt.add_argument("--weights", default="phantom", help="the weights to start from (default phantom)")
+    adapt.set_defaults(run=_adapt)
+
+    real = commands.add_parser("real", help="measure before and after the adaptation, where somebody has annotated")
+    real.add_argument("data", type=Path, help="a folder with vertebrae_labelled/, vertebrae_images_only/ and the like")
+    real.add_argument("--seeds", type=int, default=3, help="trainings to average over (default 3)")
+    real.add_argument("--profile", default="real", help="whose networks (default real)")
+    real.set_defaults(run=_real)
+
+    for command in (weights_command, adapt):
+        command.add_argument("--seed", type=int, default=0, help="of the training (default 0)")
+    for command in (phantom, study):
         command.add_argument("--profile", default="mini", help="smoke, mini, gpu, paper or a YAML file (default mini)")
-    for command in (study, predict):
-        command.add_argument("--effort", type=float, default=1.0, help="multiplies every step count (default 1)")
+    study.add_argument("--effort", type=float, default=1.0, help="multiplies every step count (default 1)")
     return parser
 
 

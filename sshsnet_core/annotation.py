@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from sshsnet_core.anatomy import ARCHES, BACKGROUND, N_APART, N_CLASSES, STRUCTURES, VERTEBRAE, WHOLE
+from sshsnet_core.anatomy import ARCHES, BACKGROUND, N_APART, N_CLASSES, NAMES, STRUCTURES, VERTEBRAE, WHOLE
 from sshsnet_core.settings import CohortSettings, SettingsError
 
 Labels = npt.NDArray[np.integer]
@@ -30,10 +30,9 @@ class Annotation:
     @classmethod
     def of(cls, cohort: CohortSettings) -> "Annotation":
         """What the masks of a profile's cohort hold. ``SettingsError`` for a name that no structure has."""
-        names = {structure.name for structure in STRUCTURES}
-        unknown = sorted(set(cohort.annotated or ()) - names)
+        unknown = sorted(set(cohort.annotated or ()) - set(NAMES))
         if unknown:
-            raise SettingsError(f"cohort.annotated names {', '.join(unknown)}; structures are {', '.join(names)}.")
+            raise SettingsError(f"cohort.annotated names {', '.join(unknown)}; structures are {', '.join(NAMES)}.")
         return cls(cohort.annotated, cohort.arches)
 
     @property

@@ -12,26 +12,16 @@ import numpy as np
 import pandas as pd
 
 from sshsnet_core.data.cohorts.phantom import phantom_case
-from sshsnet_core.data.preprocessing import Restoration
 from sshsnet_core.data.volumes import Geometry, VolumeError, is_volume, read_image, stem, write_image, write_labels
-from sshsnet_core.evaluation.results import provenance, write_bytes, write_text
+from sshsnet_core.evaluation.naming import Naming
+from sshsnet_core.evaluation.results import write_bytes, write_text
 from sshsnet_core.evaluation.structures import Measures, doubts, measure
-from sshsnet_core.methods.rows import method_by_key
+from sshsnet_core.model import Model
 from sshsnet_core.pictures.lightbox import NO_LABELS, Lightbox, Look, Panel
 from sshsnet_core.pictures.overlay import View
 from sshsnet_core.settings import CohortSettings
-from sshsnet_core.study import Study
 
 NOT_FOR_CLINICAL_USE = "Not for clinical use: nobody has validated these networks on patients."
-
-#: A spacing or a field of view this many times beyond what training has seen is unlike it.
-UNLIKE = 1.25
-#: A voxel this many times as long as another one has a slice direction.
-_THICK = 1.5
-#: Degrees by which a scan's axes may be turned from the patient's: about what augmentation and planning cover.
-_TURNED = 20.0
-_AXES = ("left to right", "head to foot", "front to back")
-_KEPT = ("profile", "seed", "effort", "cohort", "versions", "commit")
 
 DEFINITIONS = {
     "centroid_mm": "x to the right, y to the front, z to the head (RAS+), mm, in the scan's patient space: a NIfTI "
@@ -41,6 +31,11 @@ DEFINITIONS = {
     "parts_apart_mm": "how far along the column another part of comparable size lies from the largest; 0 without any",
     "height_mm": "of discs: volume by the area of its projection along its own normal, rims included",
 }
+#: Where levels are named from the whole column, a voxel says only what it is.
+NAMED_DEFINITIONS = DEFINITIONS | {
+    "probability": "mean over the structure's voxels of the probability that the networks gave to its kind",
+    "naming": "probability: that all names are right; runner_up: the naming that comes next, and its probability",
+}
 
 
 @dataclass(frozen=True)
@@ -49,6 +44,8 @@ class SegmentedScan:
 
     view: View
     structures: list[Measures]
+    #: How levels were named from the whole column; None where names are the networks' own.
+    naming: Naming | None
     warnings: list[str]
     files: tuple[Path, Path, Path]
 
@@ -60,122 +57,93 @@ class SegmentedScan:
         table["centroid_mm"] = [tuple(round(x) for x in place) for place in table["centroid_mm"]]
         return table.set_index("name").round({"volume_ml": 1, "height_mm": 1, "probability": 2})
 
+    @property
+    def summary(self) -> str:
+        """What was found, and how sure the names are, in a line or two."""
+        found = f"Found: {', '.join(structure.name for structure in self.structures) or 'nothing'}."
+        if self.naming is None or not self.naming.levels:
+            return found
+        found += f"\nNamed from the whole column: right with probability {self.naming.confidence:.2f}"
+        if self.naming.runner_up is None:
+            return f"{found}."
+        words, probability = self.naming.runner_up
+        return f"{found}; next comes {words} ({probability:.2f})."
+
 
 def segment_scan(
-    study: Study, path: Path, folder: Path, key: str = "sshsnet", folds: Sequence[int] = (0,)
+    model: Model, path: Path, folder: Path, naming: bool | None = None, bodies: bool = False
 ) -> SegmentedScan:
-    """Segment the scan in ``path`` with a row trained on these folds and write what was found into ``folder``.
+    """Segment the scan in ``path`` and write what was found into ``folder``.
 
     ``<stem>_labels.nii.gz`` on the scan's own grid, ``<stem>_overlay.jpg`` and ``<stem>_structures.json``: each appears
-    whole or not at all, the JSON last. Says a line for every step.
+    whole or not at all, the JSON last. Says a line for every step. Levels are named from the whole column where
+    ``naming``, a switch outside the paper's rows: None turns it on for weights files alone. ``bodies`` leaves posterior
+    elements out.
 
-    Raises ``VolumeError`` for an unreadable scan and ``TrainingError`` for a row that has not been trained; nothing is
-    written then.
+    Raises ``VolumeError`` for an unreadable scan, and ``SettingsError`` where the networks do not know bodies apart;
+    nothing is written then.
     """
-    path, title = Path(path), method_by_key(key).title
+    path = Path(path)
     print(NOT_FOR_CLINICAL_USE)
     _say(path, "reading")
     image = read_image(path)
-    segmenter = study.segmenter(key, folds)
     _say(path, "preprocessing")
-    preprocessed = segmenter.preprocessing(image)
-    stages = ", ".join(method_by_key(key).system.stages(study.job(key, folds[0])))
-    _say(path, f"segmenting: {title}, fold {', '.join(map(str, folds))}, {stages}")
-    segmented = segmenter.segment_preprocessed(preprocessed)
+    preprocessed = model.segmenter.prepare(image)
+    _say(path, f"segmenting: {model.title}")
+    naming = not model.row if naming is None else naming
+    segmented, named = model.segment(preprocessed, naming, bodies)
     _say(path, "measuring")
     structures = measure(segmented.labels, segmented.confidence, image.geometry)
-    warnings = [*doubts(structures), *unlike_training(image.geometry, preprocessed.restoration, study)]
+    learnt_mm = model.segmenter.preprocessing.spacing_mm[0]
+    unlike = model.seen.unlike(image.geometry, preprocessed.restoration, learnt_mm)
+    warnings = [*doubts(structures), *(named.flags if named else ()), *unlike]
 
     folder.mkdir(parents=True, exist_ok=True)
     label_map, picture, report = (
         folder / f"{stem(path)}_{end}" for end in ("labels.nii.gz", "overlay.jpg", "structures.json")
     )
-    files = (label_map, picture, report)
-    view = View(image.array, image.geometry.spacing, {title: segmented.labels})
+    view = View(image.array, image.geometry.spacing, {model.title: segmented.labels})
+    result = SegmentedScan(view, structures, named, warnings, (label_map, picture, report))
     write_labels(label_map, segmented.labels, image.geometry)
-    panels = [Panel(NO_LABELS), Panel(title)]
+    panels = [Panel(NO_LABELS), Panel(model.title)]
     write_bytes(picture, Lightbox(view).frame(panels, Look(view.middle)).jpeg)
-    write_text(report, _report(path, structures, warnings, _told(study, key, folds)))
-    _say(path, f"wrote {', '.join(file.name for file in files)} to {folder.name}")
-    return SegmentedScan(view, structures, warnings, files)
+    write_text(report, _report(path, result, {**model.told, "bodies_alone": bodies}))
+    _say(path, f"wrote {', '.join(file.name for file in result.files)} to {folder.name}")
+    return result
 
 
-def unlike_training(geometry: Geometry, restoration: Restoration, study: Study) -> list[str]:
-    """A sentence for each way in which a scan is unlike all that the study's networks have learnt from."""
-    cases = [study.store.case(name) for name in study.store.labelled]
-    spacings = np.array([case.geometry.spacing for case in cases])
-    sizes = np.array([np.multiply(case.restoration.shape, case.restoration.spacing) for case in cases])
-    size = np.multiply(restoration.shape, restoration.spacing)
-    sentences = [
-        *_turned(geometry),
-        *_outside("Slices lie", geometry.spacing[0], spacings[:, 0], "apart"),
-        *_outside("Pixels are", max(geometry.spacing[1:]), spacings[:, 1:], "wide"),
-    ]
-    for axis, name in enumerate(_AXES):
-        sentences += _outside("The picture is", size[axis], sizes[:, axis], f"from {name}")
-    return sentences
-
-
-def _turned(geometry: Geometry) -> list[str]:
-    """Slices that are not sagittal, by the direction of the longest side of a voxel; axes that are turned."""
-    sides = np.array(geometry.spacing)
-    # Slices go along x, rows along z, columns along y.
-    directions = np.abs(geometry.internal_affine[[0, 2, 1], [0, 1, 2]]) / sides
-    angle = float(np.degrees(np.arccos(directions.min().clip(0, 1))))
-    sentences = []
-    if sides.argmax() > 0 and sides.max() > _THICK * sides.min():
-        kind = ("sagittal", "axial", "coronal")[sides.argmax()]
-        sentences.append(f"The slices are {kind}; the networks have learnt from sagittal ones alone.")
-    if angle > _TURNED:
-        sentences.append(f"The scan's axes are turned by {angle:.0f} degrees from the patient's.")
-    return sentences
-
-
-def _outside(what: str, value: float, seen: np.ndarray, how: str) -> list[str]:
-    """One sentence where ``value`` (mm) is well below or above all that was seen in training."""
-    low, high = seen.min(), seen.max()
-    if low / UNLIKE <= value <= high * UNLIKE:
-        return []
-    span = f"{low:.3g} to {high:.3g}" if f"{low:.3g}" != f"{high:.3g}" else f"{low:.3g}"
-    return [f"{what} {value:.3g} mm {how}; in training it was {span} mm."]
-
-
-def _told(study: Study, key: str, folds: Sequence[int]) -> dict[str, Any]:
-    """What made it, without dates: the same scan and networks give the same file."""
-    trainings = {
-        f"fold {fold}, {name}": stage.fingerprint
-        for fold in folds
-        for name, stage in method_by_key(key).system.stages(study.job(key, fold)).items()
-    }
-    told = provenance(
-        study.settings,
-        cohort=study.cohort.name,
-        fingerprint=study.cohort.fingerprint(),
-        seed=study.seed,
-        effort=study.effort,
-        device="",
-        durations_s={},
-    )
-    row = {"method": method_by_key(key).title, "folds": list(folds), "trainings": trainings}
-    return row | {name: told[name] for name in _KEPT}
-
-
-def _report(path: Path, structures: Sequence[Measures], warnings: Sequence[str], told: Mapping[str, Any]) -> str:
+def _report(path: Path, result: SegmentedScan, told: Mapping[str, Any]) -> str:
     content = {
         "file": path.name,
         "use": NOT_FOR_CLINICAL_USE,
-        "warnings": list(warnings),
-        "structures": [{name: _rounded(value) for name, value in asdict(s).items()} for s in structures],
-        "definitions": DEFINITIONS,
+        "warnings": result.warnings,
+        "naming": _naming(result.naming),
+        "structures": [{name: _rounded(value) for name, value in asdict(s).items()} for s in result.structures],
+        "definitions": DEFINITIONS if result.naming is None else NAMED_DEFINITIONS,
         "provenance": told,
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def _naming(naming: Naming | None) -> dict[str, Any] | None:
+    if naming is None:
+        return None
+    runner_up = naming.runner_up and {"names": naming.runner_up[0], "probability": _rounded(naming.runner_up[1])}
+    return {"probability": _rounded(naming.confidence), "runner_up": runner_up, "levels": list(naming.levels)}
 
 
 def _rounded(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_rounded(part) for part in value]
     return round(value, 3) if isinstance(value, float) else value
+
+
+def check_names(paths: Sequence[Path]) -> None:
+    """Raises ``VolumeError`` where two scans' files would bear one name."""
+    stems = [stem(path) for path in paths]
+    twice = sorted({name for name in stems if stems.count(name) > 1})
+    if twice:
+        raise VolumeError(f"Several scans are called {', '.join(twice)}: give each of them a folder of its own (-o).")
 
 
 def choose_scan(uploads: Iterable[Mapping[str, Any]], scan: str, folder: Path, cohort: CohortSettings) -> Path:

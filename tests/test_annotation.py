@@ -1,13 +1,18 @@
 """What a mask marks reaches losses and scores: what nobody has drawn is neither learnt as background nor scored."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from sshsnet_core.anatomy import ARCHES, N_APART, N_CLASSES, by_name
 from sshsnet_core.annotation import PAPER, Annotation
+from sshsnet_core.data.volumes import Geometry, read_labels, write_image, write_labels
 from sshsnet_core.learning.losses import cross_entropy, soft_dice, supervised_loss
-from sshsnet_core.settings import CohortSettings, SettingsError
+from sshsnet_core.settings import CohortSettings, SettingsError, load_settings
+from sshsnet_core.study import Study
 
 S, L5, L4, DISC = (by_name(name).label for name in ("S", "L5", "L4", "L4/L5"))
 ARCH_L5, ARCH_L4 = ARCHES[0].label, ARCHES[1].label
@@ -115,3 +120,32 @@ def test_arches_join_their_vertebra_for_the_papers_scores() -> None:
     labels = np.array([L5, ARCH_L5, ARCH_L4, DISC])
     for annotation in (PAPER, Annotation(arches="apart")):
         assert annotation.comparable(labels, labels)[0].tolist() == [L5, L5, L4, DISC]
+
+
+def test_a_study_scores_what_its_masks_mark_and_writes_all_that_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bodies of L5 alone, found exactly, beside an arch, a disc and a sacrum that nobody has drawn."""
+    truth = np.zeros((3, 24, 20), np.uint8)
+    truth[:, 4:10, 4:9] = L5
+    found = truth.copy()
+    found[:, 4:10, 9:12], found[:, 10:12, 4:9], found[:, 12:20, 4:9] = ARCH_L5, DISC, S
+    geometry = Geometry(truth.shape, np.array([[-4.4, 0, 0, 0], [0, 0, -1.36, 0], [0, -1.36, 0, 0], [0, 0, 0, 1.0]]))
+    for name in ("a", "b"):
+        image = np.random.default_rng(0).uniform(100, 200, truth.shape).astype(np.float32)
+        write_image(tmp_path / "volumes" / "images" / f"{name}.nii.gz", image, geometry)
+        write_labels(tmp_path / "volumes" / "labels" / f"{name}.nii.gz", truth, geometry)
+    cohort = {"source": "folder", "root": str(tmp_path / "volumes"), "annotated": ("L5",), "arches": "absent"}
+    changes = {f"cohort.{key}": value for key, value in cohort.items()} | {"cohort.folds": 2, "arches_apart": True}
+    study = Study(load_settings("smoke").changed(changes), tmp_path / "runs")
+    monkeypatch.setattr(Study, "segmenter", lambda *_: SimpleNamespace(segment_stored=lambda case: found))
+    study.score("2d-cps", 0)
+    results = study.results()
+    assert set(results["structure"]) == {"L5"}
+    assert results.query("metric == 'dsc'")["value"].tolist() == [1.0]
+    case = results["case"].iloc[0]
+    written = read_labels(study.prediction_path("2d-cps", "0", case), classes=N_APART)
+    np.testing.assert_array_equal(written.array, found)
+    # What is looked at is in the paper's classes.
+    np.testing.assert_array_equal(study.view(case, ["2d-cps"], 0).labels["truth"], truth)
+    assert set(np.unique(study.view(case, ["2d-cps"], 0).labels["SSHSNet-2D-CPS"])) == {0, S, L5, DISC}

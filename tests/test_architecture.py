@@ -31,9 +31,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "book": GROUND | {"notebooks", "study"},
     # A network comes to the study through its method.
     "study": GROUND | {"data", "learning", "methods", "evaluation", "pictures"},
+    # Networks of a file or of the study, ready for scans from anywhere.
+    "model": GROUND | {"data", "evaluation", "methods", "study"},
     # One scan through everything, for the command line and for a notebook.
-    "scan": GROUND | {"data", "evaluation", "methods.rows", "pictures", "study"},
-    "__main__": GROUND | {"data", "evaluation", "methods.rows", "scan", "study"},
+    "scan": GROUND | {"data", "evaluation", "model", "pictures"},
+    # From phantoms to real scans, and what that is worth where somebody has annotated a part of them.
+    "transfer": GROUND | {"data", "evaluation", "learning.training", "methods", "model", "pictures", "scan", "study"},
+    "measurement": GROUND | {"data", "evaluation", "methods", "pictures", "study", "transfer"},
+    "__main__": GROUND
+    | {"data", "evaluation", "measurement", "methods.rows", "methods.weights", "model", "scan", "study", "transfer"},
 }
 #: Libraries that read volumes: only data may know of them.
 FILE_FORMATS = {"nibabel", "SimpleITK"}

@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from sshsnet_core.learning.cps import CrossPseudoSupervision, Supervised, cutmix_mask, mix, no_cutmix, pseudo_labels
+from sshsnet_core.annotation import PAPER
+from sshsnet_core.learning.cps import (
+    CrossPseudoSupervision,
+    Supervised,
+    cutmix_mask,
+    likeliest_kind,
+    mix,
+    no_cutmix,
+    pseudo_labels,
+)
 from sshsnet_core.learning.losses import cross_entropy, supervised_loss
 from sshsnet_core.networks.deeplab2d import Output2D
 
@@ -20,10 +29,10 @@ CLASSES = 4
 class Tiny(nn.Module):
     """Like a 2D network in what matters here: batch normalisation, dropout, two outputs."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int = CLASSES) -> None:
         super().__init__()
         self.features = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.Dropout(0.5))
-        self.head = nn.Conv2d(6, CLASSES, 1)
+        self.head = nn.Conv2d(6, classes, 1)
 
     def forward(self, x: Tensor) -> Output2D:
         features = self.features(x)
@@ -137,6 +146,19 @@ def test_the_authors_way_labels_in_training_mode_and_moves_the_batch_statistics(
     assert not torch.equal(network.features[1].running_mean, before)
 
 
+def test_a_doubt_about_the_name_is_no_background_where_the_kind_is_decided_first() -> None:
+    """Background 0.4, two vertebrae 0.31 and 0.29, in every pixel."""
+
+    class Torn(nn.Module):
+        def forward(self, x: Tensor) -> Output2D:
+            scores = torch.tensor([0.4, 0.31, 0.29, 1e-9]).log().view(1, CLASSES, 1, 1).expand(len(x), -1, *x.shape[2:])
+            return Output2D(scores, scores)
+
+    u = batch()
+    assert set(pseudo_labels(Torn(), u["u0"], u["u1"], u["mask"]).unique().tolist()) == {0}
+    assert set(pseudo_labels(Torn(), u["u0"], u["u1"], u["mask"], decide=likeliest_kind).unique().tolist()) == {1}
+
+
 def test_without_cutmix_the_first_image_stays_as_it_is() -> None:
     data = batch()
     mask = torch.from_numpy(no_cutmix((12, 10), np.random.default_rng(0)))[None]
@@ -232,6 +254,24 @@ def test_the_branches_are_made_by_two_calls() -> None:
     assert list(objective.branches) == made
     assert len(made) == 2
     assert not torch.equal(made[0].head.weight, made[1].head.weight)
+
+
+def test_what_masks_leave_open_is_left_open_by_both_branches_labels() -> None:
+    """L_s sums over the classes that a label can stand for; pseudo labels, which name every class, do not."""
+    groups = PAPER.groups(29)
+    torch.manual_seed(0)
+    objective = CrossPseudoSupervision(lambda: Tiny(29), 1.0, groups=groups).eval()
+    b = batch()
+    expected = sum(supervised_loss(branch(b["image"]).scores, b["labels"], groups) for branch in objective.branches)
+    plain = sum(supervised_loss(branch(b["image"]).scores, b["labels"]) for branch in objective.branches)
+    losses = objective(b)
+    assert losses["supervised"].item() == pytest.approx(expected.item(), abs=1e-6)
+    assert abs(losses["supervised"].item() - plain.item()) > 0.01
+    first, second = objective.branches
+    mixed = mix(b["u0"], b["u1"], b["mask"])
+    label_1, label_2 = (pseudo_labels(branch, b["u0"], b["u1"], b["mask"]) for branch in (first, second))
+    cps = cross_entropy(first(mixed).scores, label_2) + cross_entropy(second(mixed).scores, label_1)
+    assert losses["cps"].item() == pytest.approx(cps.item(), abs=1e-6)
 
 
 def test_supervised_is_one_branch_on_labels() -> None:

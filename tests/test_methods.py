@@ -12,14 +12,15 @@ import pytest
 import torch
 from stored_cases import MakeCase
 
-from sshsnet_core.anatomy import N_CLASSES
+from sshsnet_core.anatomy import ARCHES, N_APART, N_CLASSES
 from sshsnet_core.data.preprocessing import Preprocessing
 from sshsnet_core.data.store import StoredCase
 from sshsnet_core.evaluation import paper
 from sshsnet_core.evaluation.tables import TABLES
-from sshsnet_core.learning.cps import CrossPseudoSupervision
+from sshsnet_core.learning.cps import CrossPseudoSupervision, largest, likeliest_kind
 from sshsnet_core.learning.training import Training, TrainingError
 from sshsnet_core.methods import stage1, stage2
+from sshsnet_core.methods.pseudo_labels import PseudoLabelRecord
 from sshsnet_core.methods.rows import (
     AS_RELEASED,
     CPS,
@@ -40,6 +41,7 @@ from sshsnet_core.methods.stage1 import Stage1
 from sshsnet_core.methods.stage2 import Stage2
 from sshsnet_core.methods.system import Job
 from sshsnet_core.networks.ctam import CTAM, Concatenation
+from sshsnet_core.networks.deeplab2d import Output2D
 from sshsnet_core.networks.sshsnet import Plain3D, SSHSNet3D
 from sshsnet_core.settings import Settings, SettingsError, load_settings
 
@@ -223,6 +225,31 @@ def test_every_row_has_an_identity_of_its_own(settings: Settings) -> None:
     assert first_stage(settings).fingerprint == first_stage(settings.model_copy()).fingerprint
 
 
+def test_a_switch_joins_the_identity_only_where_it_is_turned(settings: Settings) -> None:
+    """So that trainings from before a switch was there are found."""
+    whole = {"weight": 1.0, "labels_only": 0.5, "pool": "test", "pool_folder": None}
+    assert CPS.cps_identity(settings) == whole
+    kind_first = replace(CPS, kind_first=True)
+    assert kind_first.cps_identity(settings) == {**whole, "kind_first": True}
+    assert repr(kind_first) == repr(CPS) == "Stage1(pretrained=True, cps=True, longer=1.0)"
+    assert kind_first.key == "2d-imagenet-cps-kind-first"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"arches_apart": True}, {"arches_apart": True, "cohort.arches": "apart"}, {"cohort.annotated": ("S", "L5")}],
+    ids=str,
+)
+def test_what_masks_hold_and_networks_tell_apart_decides_both_stages_where_it_is_not_the_papers(
+    settings: Settings, change: dict[str, Any]
+) -> None:
+    assert stage1.labels_identity(settings) == {}
+    other = settings.changed(change)
+    assert first_stage(other).fingerprint != first_stage(settings).fingerprint
+    for key in ("sshsnet", "3d"):
+        assert second_stage(other, key).fingerprint != second_stage(settings, key).fingerprint
+
+
 def test_settings_of_cps_do_not_touch_rows_without(settings: Settings) -> None:
     other = changed(settings, "cps", weight=0.5)
     assert first_stage(other, PRETRAINED).fingerprint == first_stage(settings, PRETRAINED).fingerprint
@@ -270,7 +297,12 @@ def test_pretrained_branches_share_the_encoder_and_nothing_else(settings: Settin
         pairs = zip(getattr(first, part).parameters(), getattr(second, part).parameters(), strict=True)
         assert any(not torch.equal(one, other) for one, other in pairs)
     assert isinstance(objective, CrossPseudoSupervision)
-    assert objective.weight == settings.cps.weight
+    assert (objective.weight, objective.decide) == (settings.cps.weight, largest)
+
+
+def test_pseudo_labels_are_decided_kind_first_where_the_stage_says_so(settings: Settings) -> None:
+    objective = stage1.build(replace(SCRATCH_CPS, kind_first=True), settings, pretrained=False)
+    assert objective.decide is likeliest_kind
 
 
 def test_branches_from_scratch_differ_in_the_encoder_too(settings: Settings) -> None:
@@ -329,6 +361,27 @@ def test_pseudo_labels_are_written_down_after_every_epoch(
     assert labels[1].shape == (2, *record.image.shape[1:])
 
 
+def test_the_record_is_decided_as_pseudo_labels_are_and_read_with_arches_joined(
+    cases: list[StoredCase], tmp_path: Path
+) -> None:
+    """Background 0.4, L5 and L4 0.3 each; then the arch of L5, certain."""
+
+    class Says(torch.nn.Conv2d):
+        def forward(self, x: torch.Tensor) -> Output2D:
+            scores = torch.log(probabilities).view(1, -1, 1, 1).expand(1, -1, *x.shape[2:])
+            return Output2D(scores, scores)
+
+    record = PseudoLabelRecord(cases[0], tmp_path / "record")
+    branches = [Says(3, 1, 1)] * 2
+    probabilities = torch.full((N_APART,), 1e-9)
+    probabilities[[0, 2, 3]] = torch.tensor([0.4, 0.31, 0.29])
+    record.write(1, branches)
+    record.write(2, branches, likeliest_kind)
+    probabilities[ARCHES[0].label] = 5.0
+    record.write(3, branches)
+    assert [set(np.unique(labels)) for labels in record.read().values()] == [{0}, {2}, {2}]
+
+
 def test_ctam_is_looked_into_at_a_patch(settings: Settings, cases: list[StoredCase], tmp_path: Path) -> None:
     system, own = SSHSNet(SCRATCH_CPS, "ctam"), job(settings, cases, tmp_path, "row")
     histories = system.train(own)
@@ -359,6 +412,60 @@ def test_a_stage_1_without_cps_never_reads_the_pool(
     training = stage1.training_of(SCRATCH, settings, tmp_path, IDENTITY, 0, 1.0)
     history = stage1.train_stage1(SCRATCH, settings, training, cases, [])
     assert list(history) == ["epoch", "loss", "learning_rate", "seconds"]
+
+
+def test_under_a_lambda_of_0_two_branches_learn_from_labels_alone(
+    settings: Settings, cases: list[StoredCase], tmp_path: Path
+) -> None:
+    """No pool is asked for, nothing is recorded, and what it learns from is what CPS's supervised part would see."""
+
+    def no_pool(name: str) -> list[StoredCase]:
+        raise AssertionError(name)
+
+    system = SSHSNet(SCRATCH_CPS, None)
+    own = replace(job(changed(settings, "cps", weight=0.0), cases, tmp_path, "row"), pool=no_pool)
+    assert system.pool(own.settings) == "none"
+    history = system.train(own)["stage 1"]
+    assert list(history) == ["epoch", "loss", "supervised", "learning_rate", "seconds"]
+    assert len(system.load(own).branches) == 2
+    assert not (system.stages(own)["stage 1"].folder / "pseudo_labels").exists()
+    with pytest.raises(TrainingError, match="row learns from labels alone"):
+        system.pseudo_labels(own)
+    # Until CPS begins, in the second of its epochs, the same weights come of the same samples.
+    under_cps = system.train(job(settings, cases, tmp_path / "cps", "row"))["stage 1"]
+    assert under_cps["supervised"][0] == history["supervised"][0]
+
+
+@pytest.mark.parametrize(("key", "name"), [("nnunet-2d", "nnU-Net"), ("cotr", "CoTr"), ("spineparsenet", "SpineParse")])
+def test_other_systems_refuse_more_than_the_papers_classes(
+    settings: Settings, cases: list[StoredCase], tmp_path: Path, key: str, name: str
+) -> None:
+    for change in ({"arches_apart": True}, {"cohort.arches": "apart"}, {"cohort.annotated": ("S",)}):
+        own = job(settings.changed(change), cases, tmp_path, key)
+        with pytest.raises(SettingsError, match=f"^{name}.* 20 classes"):
+            METHODS[key].system.train(own)
+    assert not list(tmp_path.glob("fold0"))
+
+
+def test_networks_with_arches_apart_learn_from_masks_that_tell_them_apart(
+    settings: Settings, make_case: MakeCase, tmp_path: Path
+) -> None:
+    """And from masks in which they are joined."""
+    arch = ARCHES[0].label
+    labels = np.zeros((4, 41, 35), np.uint8)
+    labels[1:3, 4:20, 5:20], labels[2, 30:, 20:] = 2, arch
+    image = np.random.default_rng(0).standard_normal(labels.shape)
+    apart, joined = make_case("apart", image, labels), make_case("joined", image, np.where(labels == arch, 2, labels))
+    assert apart.structures == {2, arch}
+    for arches, case in (("apart", apart), ("joined", joined)):
+        told = settings.changed({"arches_apart": True, "cohort.arches": arches})
+        for second in ("ctam", "whole"):
+            system = SSHSNet(SCRATCH_CPS if second == "ctam" else None, second)  # type: ignore[arg-type]
+            own = replace(job(told, [case, case], tmp_path / arches, f"row-{second}"), labelled=[case])
+            system.train(own)
+            probabilities = system.load(own)(case.image)
+            assert probabilities.shape == (N_APART, *labels.shape)
+            np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=0.01)
 
 
 def job(settings: Settings, cases: list[StoredCase], folder: Path, key: str) -> Job:

@@ -284,6 +284,17 @@ def test_slices_are_category_balanced(make_case: MakeCase, monkeypatch: pytest.M
     assert 0.4 < share < 0.65
 
 
+def test_arches_are_drawn_as_classes_of_their_own(make_case: MakeCase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels 2, 20 and 28 of one slice each: every sample shows exactly one of them, each in a third of the samples."""
+    monkeypatch.setattr(sampling, "augment_slice", lambda image, labels, rng: (image, labels))
+    labels = np.repeat([2, 20, 28], 64).reshape(3, 8, 8)
+    case = make_case("case", labels, labels)
+    assert sampling.cases_by_class([case]) == {2: [0], 20: [0], 28: [0]}
+    samples = SliceSamples([case], (4, 4), 0)
+    drawn = [samples[index]["labels"].unique().tolist() for index in range(150)]
+    assert all(35 < drawn.count([label]) < 65 for label in (2, 20, 28))
+
+
 def test_masks_of_the_pool_are_never_opened(make_case: MakeCase, cases: list[StoredCase]) -> None:
     volume = np.random.default_rng(0).standard_normal(SHAPE)
     pool = [make_case("pool", volume, np.ones(SHAPE, np.uint8))]

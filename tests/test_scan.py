@@ -3,19 +3,29 @@
 import base64
 import json
 import re
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from sshsnet_core.anatomy import COLUMN, N_CLASSES, by_name
+from sshsnet_core import __main__
+from sshsnet_core.anatomy import COLUMN, N_APART, N_CLASSES, by_name
 from sshsnet_core.data.cohorts.phantom import phantom_case
-from sshsnet_core.data.preprocessing import Preprocessed, Preprocessing, Restoration
+from sshsnet_core.data.preprocessing import Restoration
 from sshsnet_core.data.volumes import Geometry, VolumeError, read_image, read_labels, write_image
+from sshsnet_core.evaluation.naming import Naming
+from sshsnet_core.methods import stage1
+from sshsnet_core.methods.seen import Seen
 from sshsnet_core.methods.segmenter import Segmenter
-from sshsnet_core.scan import NOT_FOR_CLINICAL_USE, choose_scan, download_links, segment_scan, unlike_training
-from sshsnet_core.settings import load_settings
+from sshsnet_core.methods.sshsnet import SSHSNet, TrainedSSHSNet
+from sshsnet_core.methods.stage1 import Stage1
+from sshsnet_core.methods.weights import Weights
+from sshsnet_core.model import Model
+from sshsnet_core.scan import NOT_FOR_CLINICAL_USE, choose_scan, download_links, segment_scan
+from sshsnet_core.settings import SettingsError, load_settings
 from sshsnet_core.study import Study
 
 #: (Z, H, W) to RAS: slices to the left, rows down, columns back.
@@ -60,13 +70,18 @@ def trained(study: Study, monkeypatch: pytest.MonkeyPatch) -> list:
     return networks
 
 
+@pytest.fixture
+def row(study, trained) -> Model:
+    return Model.of_row(study, "sshsnet")
+
+
 @pytest.fixture(scope="module")
 def stranger(study: Study) -> Path:
     return choose_scan([], "", study.runs / "scans", study.settings.cohort)
 
 
-def test_labels_picture_and_json_are_written_and_agree(study, trained, stranger, tmp_path, capsys):
-    result = segment_scan(study, stranger, tmp_path / "out")
+def test_labels_picture_and_json_are_written_and_agree(row, stranger, tmp_path, capsys):
+    result = segment_scan(row, stranger, tmp_path / "out")
     written = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert written == ["stranger_labels.nii.gz", "stranger_overlay.jpg", "stranger_structures.json"]
     labels, image = read_labels(result.files[0]), read_image(stranger)
@@ -75,6 +90,7 @@ def test_labels_picture_and_json_are_written_and_agree(study, trained, stranger,
     assert picture.format == "JPEG"
     assert min(picture.size) > 300
     report = json.loads(result.files[2].read_text())
+    assert report["naming"] is result.naming is None
     names = [structure["name"] for structure in report["structures"]]
     assert names == ["S", "L5/S", "L5", "L4/L5", "L4", "L3/L4"] == [s.name for s in result.structures]
     l4 = report["structures"][4]
@@ -92,9 +108,9 @@ def test_labels_picture_and_json_are_written_and_agree(study, trained, stranger,
     assert steps == ["reading", "preprocessing", "segmenting", "measuring", "wrote"]
 
 
-def test_the_json_says_what_made_it_and_is_the_same_again(study, trained, stranger, tmp_path):
-    first = segment_scan(study, stranger, tmp_path / "a").files[2].read_text()
-    assert segment_scan(study, stranger, tmp_path / "b").files[2].read_text() == first
+def test_the_json_says_what_made_it_and_is_the_same_again(study, row, stranger, tmp_path):
+    first = segment_scan(row, stranger, tmp_path / "a").files[2].read_text()
+    assert segment_scan(row, stranger, tmp_path / "b").files[2].read_text() == first
     told = json.loads(first)["provenance"]
     assert (told["method"], told["folds"], told["profile"], told["seed"]) == ("SSHSNet", [0], "smoke", 0)
     assert told["cohort"] == {"name": "phantom", "fingerprint": study.cohort.fingerprint()}
@@ -103,66 +119,167 @@ def test_the_json_says_what_made_it_and_is_the_same_again(study, trained, strang
     assert "commit" in told
 
 
-def test_the_table_has_a_line_a_structure(study, trained, stranger, tmp_path):
-    table = segment_scan(study, stranger, tmp_path / "out").table
+def test_the_table_has_a_line_a_structure(row, stranger, tmp_path):
+    table = segment_scan(row, stranger, tmp_path / "out").table
     assert list(table.index) == ["S", "L5/S", "L5", "L4/L5", "L4", "L3/L4"]
     assert table.loc["L4", "probability"] == 0.9
     assert np.isnan(table.loc["L4", "height_mm"])
     assert table.loc["L4/L5", "height_mm"] > 0
 
 
-def test_doubts_about_the_names_reach_the_json(study, trained, stranger, tmp_path):
+def test_doubts_about_the_names_reach_the_json(row, trained, stranger, tmp_path):
     trained[0] = by_rows(first=2, probability=0.6)
-    report = json.loads(segment_scan(study, stranger, tmp_path / "out").files[2].read_text())
+    report = json.loads(segment_scan(row, stranger, tmp_path / "out").files[2].read_text())
     assert [sentence.split(",")[0] for sentence in report["warnings"]] == [
         "The sacrum is not in view or was not found: level names may be shifted.",
         "The networks are unsure",
     ]
 
 
-def test_nothing_found_is_written_down_too(study, trained, stranger, tmp_path):
+def test_nothing_found_is_written_down_too(row, trained, stranger, tmp_path):
     trained[0] = by_rows(first=6)
-    result = segment_scan(study, stranger, tmp_path / "out")
+    result = segment_scan(row, stranger, tmp_path / "out")
     assert result.warnings == ["No structure was found in this scan."]
     assert result.table.empty
     assert json.loads(result.files[2].read_text())["structures"] == []
     assert result.files[1].stat().st_size > 1000
 
 
-def test_a_broken_scan_leaves_no_trace(study, trained, tmp_path):
+def test_a_broken_scan_leaves_no_trace(row, tmp_path):
     broken = tmp_path / "broken.nii.gz"
     broken.write_bytes(b"not a volume")
     with pytest.raises(VolumeError, match=r"broken\.nii\.gz"):
-        segment_scan(study, broken, tmp_path / "out")
+        segment_scan(row, broken, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_the_label_map_of_a_metaimage_lies_on_its_own_grid(study, trained, stranger, tmp_path):
+def test_the_label_map_of_a_metaimage_lies_on_its_own_grid(row, stranger, tmp_path):
     image = read_image(stranger)
     oblique = image.geometry.affine.copy()
     oblique[:3, :3] = [[0.995, 0, 0.0998], [0, 1, 0], [-0.0998, 0, 0.995]] @ oblique[:3, :3]
     write_image(tmp_path / "scan.mha", image.array, Geometry(image.geometry.shape, oblique))
-    result = segment_scan(study, tmp_path / "scan.mha", tmp_path / "out")
+    result = segment_scan(row, tmp_path / "scan.mha", tmp_path / "out")
     assert read_labels(result.files[0]).geometry.matches(read_image(tmp_path / "scan.mha").geometry)
 
 
-def test_confidence_is_the_winners_mean_probability_on_the_native_grid():
-    networks = [lambda image: _constant(image, 3, 0.8), lambda image: _constant(image, 3, 0.4)]
-    restoration = Restoration((2, 8, 8), (4.0, 1.0, 1.0), (2, 4, 4), (1, 4, 0, 4))
-    case = Preprocessed(np.zeros(restoration.shape, np.float32), None, restoration)
-    segmented = Segmenter(Preprocessing((4.0, 2.0, 2.0)), networks).segment_preprocessed(case)
-    assert segmented.confidence.shape == segmented.labels.shape == (2, 8, 8)
-    # The first row of the resampled grid was cropped: two rows of the file's.
-    assert (segmented.labels[:, :2] == 0).all()
-    assert (segmented.confidence[:, :2] == 0).all()
-    assert (segmented.labels[:, 2:] == 3).all()
-    np.testing.assert_allclose(segmented.confidence[:, 2:], 0.6, atol=0.5 / 255 + 1e-6)
+@pytest.fixture
+def apart(row) -> Model:
+    """As from a weights file: bodies, with an arch behind each of them, of which no network is sure by name."""
+
+    def network(image):
+        probabilities = np.zeros((N_APART, *image.shape), np.float32)
+        probabilities[0] = 1
+        for place, structure in enumerate(COLUMN[2:7:2]):
+            bottom = image.shape[1] - 16 * (1 + place)
+            for label, columns in ((structure.label, slice(10, 30)), (structure.label + 18, slice(40, 50))):
+                where = np.s_[:, bottom - 8 : bottom, columns]
+                # Background has the largest single class, and bone the larger sum.
+                for number, probability in ((0, 0.4), (label, 0.35), (label + 1, 0.25)):
+                    probabilities[number][where] = probability
+        return probabilities
+
+    return replace(row, segmenter=Segmenter(row.segmenter.preprocessing, [network]), arches_apart=True, row=False)
 
 
-def _constant(image, label, probability):
-    probabilities = np.zeros((N_CLASSES, *image.shape), np.float32)
-    probabilities[label], probabilities[0] = probability, 1 - probability
-    return probabilities
+def shifted(probabilities, spacing_mm):
+    """A naming step that calls every vertebra one level higher than the networks do."""
+    labels = probabilities[1:].argmax(axis=0) + 2
+    labels[probabilities[0] == 1] = 0
+    runner_up = ("every name one level lower", 0.25)
+    return Naming(labels.astype(np.uint8), ("L4", "L3", "L2"), 0.75, runner_up, ("The column is made up.",))
+
+
+def test_levels_are_named_from_the_whole_column(apart, stranger, tmp_path, monkeypatch):
+    monkeypatch.setattr("sshsnet_core.model.name_column", shifted)
+    result = segment_scan(apart, stranger, tmp_path)
+    assert [structure.name for structure in result.structures] == ["L4", "L3", "L2"]
+    # Of the voxels' kind, arches and bodies together; the names have a probability of their own.
+    assert result.structures[0].probability == pytest.approx(0.6, abs=1 / 255)
+    assert "The column is made up." in result.warnings
+    report = json.loads(result.files[2].read_text())
+    assert report["naming"] == {
+        "probability": 0.75,
+        "runner_up": {"names": "every name one level lower", "probability": 0.25},
+        "levels": ["L4", "L3", "L2"],
+    }
+    assert report["definitions"]["probability"].endswith("its kind")
+    assert result.summary.splitlines() == [
+        "Found: L4, L3, L2.",
+        "Named from the whole column: right with probability 0.75; next comes every name one level lower (0.25).",
+    ]
+
+
+def test_without_naming_the_kind_comes_before_the_networks_own_name(apart, stranger, tmp_path):
+    result = segment_scan(apart, stranger, tmp_path, naming=False)
+    assert result.naming is None
+    assert [structure.name for structure in result.structures] == ["L5", "L4", "L3"]
+    assert result.structures[0].probability == pytest.approx(0.35, abs=1 / 255)
+
+
+@pytest.mark.parametrize("naming", [True, False])
+def test_bodies_alone_are_the_vertebrae_without_their_arches(apart, stranger, tmp_path, monkeypatch, naming):
+    monkeypatch.setattr("sshsnet_core.model.name_column", shifted)
+    whole = segment_scan(apart, stranger, tmp_path / "whole", naming)
+    bodies = segment_scan(apart, stranger, tmp_path / "bodies", naming, bodies=True)
+    assert [s.name for s in whole.structures] == [s.name for s in bodies.structures]
+    for both, one in zip(whole.structures, bodies.structures, strict=True):
+        # 20 of 30 columns.
+        assert one.volume_mm3 == pytest.approx(both.volume_mm3 * 2 / 3, rel=0.05)
+    assert json.loads(bodies.files[2].read_text())["provenance"]["bodies_alone"] is True
+
+
+def test_networks_of_the_papers_classes_do_not_know_bodies_apart(row, stranger, tmp_path):
+    with pytest.raises(SettingsError, match="SSHSNet does not tell bodies from posterior elements"):
+        segment_scan(row, stranger, tmp_path / "out", bodies=True)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def weights(study, tmp_path_factory) -> Path:
+    """Networks that have learnt nothing, in a file."""
+    settings = study.settings.changed({"arches_apart": True})
+    first = Stage1(pretrained=True, cps=True)
+    branches = list(stage1.build(first, settings, pretrained=False).eval().branches)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    seen = Seen.of([study.store.case(name) for name in study.store.labelled])
+    Weights("Tiny", SSHSNet(first, None), TrainedSSHSNet(settings, branches, None), seen, {"seed": 7}).write(path)
+    return path
+
+
+def predict(monkeypatch, *arguments) -> int:
+    monkeypatch.setattr(sys, "argv", ["sshsnet_core", "predict", *map(str, arguments)])
+    return __main__.main()
+
+
+def test_predict_needs_a_weights_file_and_no_study(weights, stranger, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SSHSNET_RUNS", str(tmp_path / "runs"))
+    assert predict(monkeypatch, stranger, "-o", tmp_path / "out", "--weights", weights) == 0
+    report = json.loads((tmp_path / "out" / "stranger_structures.json").read_text())
+    assert (report["provenance"]["weights"], report["provenance"]["seed"]) == ("tiny.safetensors", 7)
+    assert len(report["provenance"]["sha256"]) == 64
+    assert report["naming"] is not None
+    assert "segmenting: Tiny" in capsys.readouterr().out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_broken_scan_costs_the_others_nothing(weights, stranger, tmp_path, monkeypatch, capsys):
+    broken = tmp_path / "broken.nii.gz"
+    broken.write_bytes(b"not a volume")
+    command = (broken, stranger, "-o", tmp_path / "out", "--weights", weights, "--no-naming")
+    assert predict(monkeypatch, *command) == 1
+    assert (tmp_path / "out" / "stranger_structures.json").exists()
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1] == "Error: 1 of 2 scans were not segmented: broken.nii.gz."
+
+
+def test_scans_whose_files_would_overwrite_one_another_are_refused(stranger, tmp_path, monkeypatch, capsys):
+    assert predict(monkeypatch, stranger, "other/stranger.nii", "-o", tmp_path / "out") == 1
+    assert "Several scans are called stranger" in capsys.readouterr().err
+
+
+def test_a_profile_without_a_method_is_refused(stranger, tmp_path, monkeypatch, capsys):
+    assert predict(monkeypatch, stranger, "-o", tmp_path / "out", "--profile", "mini") == 1
+    assert "add --method" in capsys.readouterr().err
 
 
 def _warnings(study, affine, shape):
@@ -170,20 +287,26 @@ def _warnings(study, affine, shape):
     geometry = Geometry(shape, affine)
     z, h, w = geometry.internal_shape
     restoration = Restoration((z, h, w), geometry.spacing, (z, h, w), (0, h, 0, w))
-    return unlike_training(geometry, restoration, study)
+    return _seen(study).unlike(geometry, restoration, study.preprocessing.spacing_mm[0])
+
+
+def _seen(study):
+    return Seen.of([study.store.case(name) for name in study.store.labelled])
 
 
 def test_every_training_case_is_like_training(study):
     for name in study.store.names:
         case = study.store.case(name)
-        assert unlike_training(case.geometry, case.restoration, study) == []
+        assert _seen(study).unlike(case.geometry, case.restoration, study.preprocessing.spacing_mm[0]) == []
 
 
 @pytest.mark.parametrize(
     ("spacing", "shape", "said"),
     [
         ((4.4, 1.4, 1.4), (12, 216, 108), []),
-        ((1.0, 1.4, 1.4), (53, 216, 108), ["Slices lie 1 mm apart"]),
+        # Thin slices are segmented every fourth at a time; three millimetres are neither thin nor learnt.
+        ((1.0, 1.4, 1.4), (53, 216, 108), []),
+        ((3.0, 1.4, 1.4), (18, 216, 108), ["Slices lie 3 mm apart"]),
         ((4.4, 4.0, 1.4), (12, 76, 108), ["Pixels are 4 mm wide"]),
         ((4.4, 1.4, 1.4), (12, 120, 108), ["The picture is 168 mm from head to foot"]),
         ((4.4, 1.4, 1.4), (12, 216, 300), ["The picture is 420 mm from front to back"]),

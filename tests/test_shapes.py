@@ -51,6 +51,13 @@ def test_both_stages_at_smoke_size() -> None:
     assert layers["stage2"].outputs == ((1, 20, 12, 64, 48),)
 
 
+def test_arches_apart_are_nine_more_classes() -> None:
+    layers = sshsnet_layers(SMOKE.changed({"arches_apart": True}))
+    assert layers["stage1"].outputs[0] == (12, 29, 110, 56)
+    assert layers["stage2"].inputs[1] == (1, 29, 12, 64, 48)
+    assert layers["stage2"].outputs == ((1, 29, 12, 64, 48),)
+
+
 def test_attention_matrices_are_as_large_as_their_tokens_are_many() -> None:
     layers = sshsnet_layers(SMOKE)
     sizes = {kind: layers[f"stage2.fusion.{kind}.attention"].outputs for kind in ("inter_slice", "intra_slice")}

@@ -3,12 +3,14 @@
 import itertools
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from sshsnet_core.annotation import Annotation
 from sshsnet_core.data import store as store_module
 from sshsnet_core.data.cohorts.base import Case, Cohort, CohortError
 from sshsnet_core.data.preprocessing import Preprocessing
@@ -65,6 +67,22 @@ def test_a_stored_case_is_what_preprocessing_made(cohort: Cohort, tmp_path: Path
     assert store.case("Case1").structures == {2, 12}
     assert store.case("Case4").structures == {2}
     assert store.case("Case5").structures == frozenset()
+
+
+def test_masks_with_arches_apart_keep_their_numbers(cohort: Cohort, tmp_path: Path) -> None:
+    first = cohort.labelled[0]
+    assert first.labels is not None
+    labels = np.zeros(GEOMETRY.internal_shape, np.uint8)
+    labels[1:4, 20:30, 5:25], labels[1:4, 20:30, 26:30] = 2, 28
+    write_labels(first.labels, labels, GEOMETRY)
+    with pytest.raises(VolumeError, match="0-19"):
+        build_store(cohort, PREPROCESSING, tmp_path / "store")
+    apart = replace(cohort, annotation=Annotation(arches="apart"))
+    stored = build_store(apart, PREPROCESSING, tmp_path / "store").case("Case1")
+    assert stored.structures == {2, 28}
+    assert stored.labels is not None
+    assert set(np.unique(stored.labels)) == {0, 2, 28}
+    assert (stored.labels[tuple(stored.voxels(28).T)] == 28).all()
 
 
 def test_arrays_are_mapped_read_only_and_a_case_is_small_to_send(cohort: Cohort, tmp_path: Path) -> None:

@@ -228,6 +228,15 @@ def test_unusable_masks_are_refused_in_one_sentence_that_names_the_file(tmp_path
     refuses(lambda path: read_labels(path, Geometry(SHAPE, SAGITTAL)), path, reason)
 
 
+def test_masks_with_arches_apart_use_more_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "mask.nii.gz"
+    nib.save(nifti(np.full(SHAPE, 28, np.uint8)), path)
+    assert (read_labels(path, classes=29).array == 28).all()
+    refuses(read_labels, path, "0-19")
+    nib.save(nifti(np.full(SHAPE, 29, np.uint8)), path)
+    refuses(lambda path: read_labels(path, classes=29), path, "0-28")
+
+
 def test_labels_stored_as_scaled_floats_are_whole_numbers(tmp_path: Path) -> None:
     labels = RNG.integers(0, 20, SHAPE)
     nib.save(nifti((labels + 1e-5).astype(np.float32)), tmp_path / "mask.nii.gz")

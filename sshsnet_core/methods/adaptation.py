@@ -47,7 +47,12 @@ def adapt(
         branch.load_state_dict(trained.state_dict())
     slices = SliceSamples(labelled, settings.slice_size, training.seed)
     samples = CPSSamples(slices, pool, cutmix_mask)
-    return train(training, objective, lambda epoch: samples)
+    record = stage1.pseudo_label_record(training, pool)
+
+    def write(epoch: int) -> None:
+        record.write(epoch, objective.branches, ADAPTED.decide)  # type: ignore[arg-type]
+
+    return train(training, objective, lambda epoch: samples, write)
 
 
 def load_adapted(start: TrainedSSHSNet, training: Training) -> TrainedSSHSNet:

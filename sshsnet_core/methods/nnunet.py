@@ -70,7 +70,7 @@ class NNUNet:
 
     def train(self, job: Job) -> dict[str, pd.DataFrame]:
         """Make the dataset, train, or go on from the last epoch, or find finished."""
-        check_paper_classes(job.settings, "nnU-Net")
+        check_paper_classes(job.settings, "nnU-Net" if self.network == "unet" else "CoTr")
         training = self._training(job)
         training.check()
         if (training.results / _FINAL).exists():

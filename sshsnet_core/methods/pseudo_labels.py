@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from sshsnet_core.data.sampling import slice_input
-from sshsnet_core.data.store import StoredCase
+from sshsnet_core.data.sampling import Pictured, slice_input
+from sshsnet_core.learning.cps import Decision, largest
 
 
 @dataclass(frozen=True)
 class PseudoLabelRecord:
     """The middle slice of one unlabelled case, and a file an epoch of what the branches called it, in ``folder``."""
 
-    case: StoredCase
+    case: Pictured
     folder: Path
 
     @property
@@ -25,14 +25,14 @@ class PseudoLabelRecord:
         return slice_input(self.case.image, self.case.image.shape[0] // 2)
 
     @torch.no_grad()
-    def write(self, epoch: int, branches: Iterable[nn.Module]) -> None:
+    def write(self, epoch: int, branches: Iterable[nn.Module], decide: Decision = largest) -> None:
         """Write both branches' labels, T(S_2d) as in ``learning.cps.pseudo_labels``, after an epoch."""
         labels = []
         for branch in branches:
             was_training = branch.training
             branch.eval()
             image = self.image[None].to(next(branch.parameters()).device)
-            labels.append(branch(image).scores[0].argmax(dim=0).to(torch.uint8).cpu().numpy())
+            labels.append(decide(branch(image).scores)[0].to(torch.uint8).cpu().numpy())
             branch.train(was_training)
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = self.folder / "partial.npz"
@@ -40,6 +40,6 @@ class PseudoLabelRecord:
         partial.replace(self.folder / f"epoch-{epoch:04d}.npz")
 
     def read(self) -> dict[int, np.ndarray]:
-        """The labels (2, H/2, W/2) uint8 by epoch; empty where nothing has been trained."""
+        """The labels (2, H/2, W/2) uint8 by epoch, numbers of the networks' classes; empty where nothing is trained."""
         files = sorted(self.folder.glob("epoch-*.npz"))
         return {int(file.stem.removeprefix("epoch-")): np.load(file)["labels"] for file in files}

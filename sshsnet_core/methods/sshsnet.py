@@ -70,9 +70,11 @@ class SSHSNet:
         return "none" if self.first is None else self.first.pool_name(settings)
 
     def pseudo_labels(self, job: Job) -> PseudoLabelRecord:
-        """What its CPS's branches called one unlabelled slice, epoch by epoch."""
-        assert self.first is not None
-        return stage1.pseudo_label_record(_stage1_training(self.first, job), job.pool(self.pool(job.settings)))
+        """What its CPS's branches called one unlabelled slice, epoch by epoch. ``TrainingError`` for a row without."""
+        name = self.pool(job.settings)
+        if self.first is None or name == "none":
+            raise TrainingError(f"The row {job.key} learns from labels alone: it has no pseudo labels.")
+        return stage1.pseudo_label_record(_stage1_training(self.first, job), job.pool(name))
 
     def patches(self, job: Job) -> PatchSamples:
         """The category-balanced patches that its stage 2 learns from (Equation 2); its stage 1 must be trained."""

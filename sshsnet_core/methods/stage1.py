@@ -14,10 +14,11 @@ from torch.utils.data import Dataset
 from sshsnet_core.anatomy import N_CLASSES
 from sshsnet_core.annotation import PAPER, Annotation
 from sshsnet_core.data.coarse import Coarse
-from sshsnet_core.data.sampling import Batch, CPSSamples, SliceSamples
+from sshsnet_core.data.sampling import Batch, CPSSamples, Pictured, SliceSamples
 from sshsnet_core.data.store import StoredCase
 from sshsnet_core.learning.cps import (
     CrossPseudoSupervision,
+    Decision,
     Supervised,
     cutmix_mask,
     largest,
@@ -59,6 +60,11 @@ class Stage1:
         parts += ["kind-first"] if self.kind_first else []
         return "-".join(parts + ([self.pool] if self.pool else []))
 
+    @property
+    def decide(self) -> Decision:
+        """How its branches' scores become pseudo labels."""
+        return likeliest_kind if self.kind_first else largest
+
     def pool_name(self, settings: Settings) -> str:
         """Which unlabelled images it reads; ``none`` without CPS, and under a lambda of 0."""
         return (self.pool or settings.cps.pool) if self.cps and settings.cps.weight else "none"
@@ -99,8 +105,7 @@ def build(stage: Stage1, settings: Settings, pretrained: bool) -> nn.Module:
     groups = Annotation.of(settings.cohort).groups(settings.classes)
     if not stage.cps:
         return Supervised(network(), groups)
-    decide = likeliest_kind if stage.kind_first else largest
-    return CrossPseudoSupervision(network, settings.cps.weight, stage.evaluating, decide, groups)
+    return CrossPseudoSupervision(network, settings.cps.weight, stage.evaluating, stage.decide, groups)
 
 
 def train_stage1(
@@ -122,10 +127,14 @@ def train_stage1(
     if not stage.cps or not settings.cps.weight:
         return train(training, objective, lambda epoch: slices)
     record = pseudo_label_record(training, pool)
-    return train(training, objective, samples, lambda epoch: record.write(epoch, objective.branches))  # type: ignore[arg-type]
+
+    def write(epoch: int) -> None:
+        record.write(epoch, objective.branches, stage.decide)  # type: ignore[arg-type]
+
+    return train(training, objective, samples, write)
 
 
-def pseudo_label_record(training: Training, pool: Sequence[StoredCase]) -> PseudoLabelRecord:
+def pseudo_label_record(training: Training, pool: Sequence[Pictured]) -> PseudoLabelRecord:
     """What CPS's branches call the first image of the pool, epoch by epoch."""
     return PseudoLabelRecord(pool[0], training.folder / "pseudo_labels")
 

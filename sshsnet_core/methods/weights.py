@@ -6,20 +6,18 @@ file says itself what it is: its settings, its switches, what training has seen,
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
-from sshsnet_core.data.store import StoredCase
 from sshsnet_core.errors import StudyError
 from sshsnet_core.methods import stage1, stage2
+from sshsnet_core.methods.seen import Seen
 from sshsnet_core.methods.sshsnet import SSHSNet, TrainedSSHSNet
 from sshsnet_core.methods.stage1 import Stage1
 from sshsnet_core.methods.stage2 import Stage2
@@ -32,25 +30,6 @@ _FORMAT = "sshsnet 1"
 
 class WeightsError(StudyError, RuntimeError):
     """A weights file that cannot be used; the message says which and what to do."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """Lowest and highest of what training has seen along (z, rows, columns), in mm: (3, 2) each."""
-
-    spacing_mm: tuple[tuple[float, float], ...]
-    size_mm: tuple[tuple[float, float], ...]
-
-    @classmethod
-    def of(cls, cases: Sequence[StoredCase]) -> "Seen":
-        """The ranges over the cases' files."""
-        spacings = np.array([case.geometry.spacing for case in cases])
-        sizes = np.array([np.multiply(case.restoration.shape, case.restoration.spacing) for case in cases])
-        return cls(_ranges(spacings), _ranges(sizes))
-
-
-def _ranges(values: np.ndarray) -> tuple[tuple[float, float], ...]:
-    return tuple((float(low), float(high)) for low, high in zip(values.min(axis=0), values.max(axis=0), strict=True))
 
 
 @dataclass(frozen=True)
@@ -82,7 +61,7 @@ class Weights:
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        save_file(tensors, temporary, {"format": _FORMAT, "about": json.dumps(about)})
+        temporary.write_bytes(save(tensors, {"format": _FORMAT, "about": json.dumps(about)}))
         os.replace(temporary, path)
 
     @classmethod
@@ -98,17 +77,20 @@ class Weights:
             raise WeightsError(f"The weights {path} are damaged or no safetensors file ({error}).") from error
         if metadata.get("format") != _FORMAT:
             raise WeightsError(f"{path} holds no SSHSNet of this study's format, {_FORMAT!r}.")
-        about = json.loads(metadata["about"])
-        settings = Settings.model_validate_json(json.dumps(about["settings"]))
-        system = SSHSNet(Stage1(pretrained=True, cps=about["pair"]), about["second"])
-        trained = _empty(system, settings)
         try:
+            about = json.loads(metadata["about"])
+            settings = Settings.model_validate_json(json.dumps(about["settings"]))
+            system = SSHSNet(Stage1(pretrained=True, cps=about["pair"]), about["second"])
+            trained = _empty(system, settings)
+            # A network of other sizes is a RuntimeError.
             _module(trained).load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-        except RuntimeError as error:
-            raise WeightsError(f"The weights in {path} do not fit the networks that its settings name.") from error
+            seen, title, told = Seen.from_dict(about["seen"]), about["title"], about["told"]
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise WeightsError(
+                f"The weights {path} do not fit this version of the study; use its own, or make them anew."
+            ) from error
         _module(trained).eval()
-        seen = Seen(*(tuple(map(tuple, about["seen"][name])) for name in ("spacing_mm", "size_mm")))
-        return cls(about["title"], system, trained, seen, about["told"])
+        return cls(title, system, trained, seen, told)
 
 
 def find_weights(name: str, folder: Path) -> Path:
@@ -119,7 +101,7 @@ def find_weights(name: str, folder: Path) -> Path:
     if name == SHIPPED.stem:
         return SHIPPED
     if Path(name).suffix == SHIPPED.suffix:
-        return Path(name)
+        return Path(name).expanduser()
     path = folder / f"{name}{SHIPPED.suffix}"
     if not path.is_file():
         known = ", ".join([SHIPPED.stem, *sorted(found.stem for found in folder.glob(f"*{SHIPPED.suffix}"))])

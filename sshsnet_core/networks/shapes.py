@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sshsnet_core.anatomy import N_CLASSES
 from sshsnet_core.networks.ctam import AttentionBlock
 from sshsnet_core.networks.deeplab2d import DeepLab2D
 from sshsnet_core.networks.sshsnet import SSHSNet3D
@@ -63,12 +62,13 @@ def sshsnet_layers(settings: Settings) -> dict[str, Layer]:
     coarse_channels = 2 * settings.network_2d.decoder_channels
     stages = {
         "stage1": read_layers(
-            DeepLab2D(settings.network_2d, pretrained=False), torch.empty(slices, 3, *settings.slice_size)
+            DeepLab2D(settings.network_2d, pretrained=False, classes=settings.classes),
+            torch.empty(slices, 3, *settings.slice_size),
         ),
         "stage2": read_layers(
-            SSHSNet3D(settings.network_3d, coarse_channels, "ctam"),
+            SSHSNet3D(settings.network_3d, coarse_channels, "ctam", settings.classes),
             torch.empty(1, 1, slices, height, width),
-            torch.empty(1, N_CLASSES, slices, height, width),
+            torch.empty(1, settings.classes, slices, height, width),
             torch.empty(1, coarse_channels, slices, height // 4, width // 4),
         ),
     }

@@ -1,0 +1,157 @@
+"""Names from the whole column, on columns drawn as boxes and blurred, without any network."""
+
+import numpy as np
+import pytest
+
+from sshsnet_core.anatomy import COLUMN, DISCS, N_CLASSES, VERTEBRAE, by_name
+from sshsnet_core.evaluation.column import Column
+from sshsnet_core.evaluation.naming import Naming, alternatives, fit_temperature, name_column
+
+SPACING = (4.4, 1.5, 1.5)
+ROWS, COLUMNS, SLICES = 224, 90, 7
+# From below, in mm: the sacrum, then disc and body of each level.
+HEIGHTS = {"S": 60, "disc": 9, "body": 27}
+DISC, BODY = "disc", "body"
+
+
+def drawn(top: str = "T11", lowest: str = "S", disc_mm: float = 9) -> np.ndarray:
+    """A label map (Z, H, W): a column that leans forwards at the sacrum and is straight above it."""
+    labels = np.zeros((SLICES, ROWS, COLUMNS), np.uint8)
+    names = [structure.name for structure in COLUMN]
+    position = 300.0  # mm from the upper edge to the lower end
+    rows = np.arange(ROWS) * SPACING[1]
+    for structure in COLUMN[names.index(lowest) : names.index(top) + 1]:
+        height = HEIGHTS["S"] if structure.name == "S" else (disc_mm if structure.kind == DISC else HEIGHTS[BODY])
+        inside = (rows <= position) & (rows > position - height)
+        for row in np.flatnonzero(inside):
+            # The sacrum runs backwards going down.
+            lean = max(0.0, rows[row] - 240) * 0.8
+            middle = 60 + lean
+            first, last = (round((middle + side) / SPACING[2]) for side in (-16, 16))
+            labels[1:-1, row, max(first, 0) : last] = structure.label
+        position -= height
+    return labels
+
+
+def voted(labels: np.ndarray, certainty: float = 0.7, shift: int = 0, classes: int = N_CLASSES) -> np.ndarray:
+    """Probabilities (C, Z, H, W) of a network that is so certain, and names everything ``shift`` levels too high."""
+    probabilities = np.full((classes, *labels.shape), (1 - certainty) / (classes - 1), np.float32)
+    for label in np.unique(labels):
+        said = int(label)
+        kind = VERTEBRAE if 1 <= label <= 10 else DISCS
+        if label:
+            said = int(np.clip(said + shift, kind[0].label, kind[-1].label))
+        probabilities[said][labels == label] = certainty
+    return probabilities
+
+
+def right(naming: Naming, labels: np.ndarray) -> float:
+    """Share of the column's voxels that have their own name."""
+    return float((naming.labels[labels > 0] == labels[labels > 0]).mean())
+
+
+@pytest.mark.parametrize("certainty", [0.9, 0.5])
+def test_right_names_stay(certainty: float) -> None:
+    labels = drawn()
+    naming = name_column(voted(labels, certainty), SPACING)
+    assert right(naming, labels) > 0.97
+    assert naming.levels == tuple(s.name for s in COLUMN[: 2 * 8 - 1])
+    assert not (naming.labels[labels == 0] > 0).any()
+
+
+def test_names_that_are_wrong_in_a_part_of_the_column_are_mended() -> None:
+    """L2 and L1 are called by their upper neighbours; the rest of the column says what they are."""
+    labels = drawn()
+    probabilities = voted(labels, 0.7)
+    wrong = voted(labels, 0.7, shift=1)
+    part = np.isin(labels, [by_name(name).label for name in ("L2", "L1/L2", "L1")])
+    probabilities[:, part] = wrong[:, part]
+    assert right(name_column(probabilities, SPACING), labels) > 0.97
+
+
+def test_names_that_are_wrong_in_some_slices_are_mended() -> None:
+    labels = drawn()
+    probabilities = voted(labels, 0.7)
+    probabilities[:, 5:] = voted(labels, 0.7, shift=1)[:, 5:]
+    assert right(name_column(probabilities, SPACING), labels) > 0.97
+
+
+def test_a_missed_disc_does_not_join_two_vertebrae() -> None:
+    labels = drawn()
+    seen = labels.copy()
+    seen[labels == by_name("L2/L3").label] = by_name("L3").label
+    naming = name_column(voted(seen), SPACING)
+    bodies = np.isin(labels, [v.label for v in VERTEBRAE])
+    assert (naming.labels[bodies] == labels[bodies]).mean() > 0.95
+
+
+def test_without_a_sacrum_names_rest_on_the_networks_and_that_is_said() -> None:
+    labels = drawn(lowest="L4")
+    naming = name_column(voted(labels), SPACING)
+    assert right(naming, labels) > 0.95
+    assert any("sacrum is not in view" in flag for flag in naming.flags)
+
+
+def test_confidence_falls_where_the_networks_are_torn_between_two_chains() -> None:
+    labels = drawn(top="L1", lowest="L4")
+    sure = name_column(voted(labels, 0.8), SPACING)
+    torn = name_column((voted(labels, 0.8) + voted(labels, 0.8, shift=1)) / 2, SPACING)
+    assert sure.confidence > 0.9
+    assert torn.confidence < sure.confidence - 0.2
+    assert torn.runner_up is not None
+    assert torn.runner_up[0] in ("every name one level higher", "every name one level lower")
+    assert torn.confidence + torn.runner_up[1] <= 1 + 1e-6
+
+
+def test_a_flat_lowest_disc_is_flagged() -> None:
+    labels = drawn()
+    flat = labels.copy()
+    rows = np.flatnonzero((labels == by_name("L5/S").label).any(axis=(0, 2)))
+    flat[:, rows[:4]] = np.where(labels[:, rows[:4]] > 0, by_name("L5").label, 0)
+    assert any("transitional" in flag for flag in name_column(voted(flat), SPACING).flags)
+    assert not any("transitional" in flag for flag in name_column(voted(labels), SPACING).flags)
+
+
+def test_strays_are_no_part_of_the_column() -> None:
+    labels = drawn()
+    probabilities = voted(labels)
+    bowel = np.s_[2:4, 150:156, 2:8]
+    probabilities[:, *bowel] = voted(np.full_like(labels, by_name("S").label))[:, *bowel]
+    assert right(name_column(probabilities, SPACING), labels) > 0.97
+
+
+def test_nothing_there_is_said() -> None:
+    naming = name_column(voted(np.zeros((SLICES, ROWS, COLUMNS), np.uint8)), SPACING)
+    assert not naming.labels.any()
+    assert naming.levels == ()
+    assert naming.confidence == 0
+    assert naming.flags == ("No spinal column was found.",)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_names_are_always_consecutive(seed: int) -> None:
+    """Whatever the networks say: a chain without a gap, from below."""
+    rng = np.random.default_rng(seed)
+    labels = drawn()
+    noise = rng.dirichlet(np.ones(N_CLASSES), labels.shape).transpose(3, 0, 1, 2).astype(np.float32)
+    probabilities = 0.5 * voted(labels, 0.6, shift=int(rng.integers(-1, 2))) + 0.5 * noise
+    levels = name_column(probabilities, SPACING).levels
+    names = [structure.name for structure in COLUMN]
+    places = [names.index(level) for level in levels]
+    assert places == list(range(places[0], places[0] + len(places)))
+
+
+def test_the_temperature_is_that_under_which_confidence_is_honest() -> None:
+    """Two chains, 10 apart, the better one right in 80 % of the cases: the odds 4 are exp(10 / T)."""
+    scores = [np.array([0.0, -10.0])] * 100
+    is_right = [0] * 80 + [1] * 20
+    assert fit_temperature(scores, is_right) == pytest.approx(10 / np.log(4), rel=0.03)
+
+
+def test_alternatives_are_worse_than_the_best() -> None:
+    column = Column.of(voted(drawn()), SPACING)
+    assert column is not None
+    chains = alternatives(column)
+    by_shift = {shift: fit for shift, fit, _ in chains}
+    assert max(by_shift, key=lambda shift: by_shift[shift]) == 0
+    assert by_shift[0] > by_shift[1]

@@ -33,14 +33,14 @@ _LONGEST_MM = 60
 # it, any other name of its kind, the other kind, background. Arches count as vertebrae. Names are in doubt, kinds not.
 _OWN, _NEXT, _SAME, _OTHER, _NOTHING = 0.2, 0.15, 0.2, 0.1, 0.2
 # Beyond the names: below the sacrum there is nothing; above T9 the column goes on, and may be called its topmost names.
-_BELOW, _ABOVE = 0.85, 0.5
+_BELOW, _ABOVE = 0.97, 0.85
 # Degrees by which the axis leans forwards at the middle of S1, of L5 and of L4, and their spread: the promontory.
 _TILT = ((-14, 40, 12), (22, 22, 11), (58, 10, 11))
 #: Logarithms of the chains' fits are divided by this before they become probabilities. A millimetre is no witness of
 #: its own: its neighbours say the same. Fitted by ``fit_temperature``; see the model card.
 TEMPERATURE = 20.0
 #: How much heights and the promontory count beside what the networks see, in the same units.
-_SHAPE = 30.0
+_SHAPE = 15.0
 _LONGEST = round(_LONGEST_MM / STEP_MM)
 _VERTEBRA, _DISC, _ARCH = 1, 2, 3
 #: Chains shifted by so many levels are compared.
@@ -166,7 +166,8 @@ def _promontory(column: Column) -> Array:
         inside = (at >= 0) & (at < len(steps))
         tilt = column.tilt[np.clip(at, 0, len(steps) - 1)]
         fit -= np.where(inside, 0.5 * np.square((tilt - mean) / spread), 0.5)
-    return _SHAPE * fit
+    # The best place costs nothing, or a sacrum in view would be passed over.
+    return _SHAPE * (fit - fit.max())
 
 
 def _best_chain(
@@ -188,8 +189,11 @@ def _best_chain(
     # best[p, t]: the fit of the best chain whose segment at place p ends before step t; origin: where that one begins.
     best, origin = np.full((places, steps + 1), -np.inf), np.zeros((places, steps + 1), int)
     first = np.zeros((places, steps + 1), bool)
+    # The same, for a segment that is the last one: cut off as the first may be, it can be shorter than it should.
+    last, last_origin = np.full((places, steps + 1), -np.inf), np.zeros((places, steps + 1), int)
     for place in range(places):
         heights = _heights(place, steps)
+        whole_or_cut = np.where(np.arange(steps + 1) < heights.argmax(), 0, heights)
         for end in range(1, steps + 1):
             starts = np.arange(max(0, end - _LONGEST), end) if place else np.arange(end)
             fit = total[end, place] - total[starts, place]
@@ -198,14 +202,20 @@ def _best_chain(
             at = int(alone.argmax())
             best[place, end], origin[place, end], first[place, end] = alone[at], starts[at], True
             if place:
-                follow = best[place - 1, starts] + fit + heights[end - starts]
-                follow += promontory[starts] if place == 1 else 0
+                before = best[place - 1, starts] + fit + (promontory[starts] if place == 1 else 0)
+                cut = before + whole_or_cut[end - starts]
+                at = int(cut.argmax())
+                last[place, end], last_origin[place, end] = cut[at], starts[at]
+                follow = before + heights[end - starts]
                 at = int(follow.argmax())
                 if follow[at] > best[place, end]:
                     best[place, end], origin[place, end], first[place, end] = follow[at], starts[at], False
-    whole = (best + over)[:, 1:]
+    whole = (np.maximum(np.where(first, best, -np.inf), last) + over)[:, 1:]
     place, end = (int(i) for i in np.unravel_index(int(whole.argmax()), whole.shape))
     end, segments = end + 1, list[Segment]()
+    if last[place, end] > (best[place, end] if first[place, end] else -np.inf):
+        segments.append(Segment(place, int(last_origin[place, end]), end))
+        place, end = place - 1, int(last_origin[place, end])
     while True:
         segments.append(Segment(place, int(origin[place, end]), end))
         if first[place, end]:

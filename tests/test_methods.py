@@ -457,15 +457,14 @@ def test_networks_with_arches_apart_learn_from_masks_that_tell_them_apart(
     image = np.random.default_rng(0).standard_normal(labels.shape)
     apart, joined = make_case("apart", image, labels), make_case("joined", image, np.where(labels == arch, 2, labels))
     assert apart.structures == {2, arch}
-    for arches, case in (("apart", apart), ("joined", joined)):
+    for arches, case, second in (("apart", apart, "ctam"), ("joined", joined, "whole")):
         told = settings.changed({"arches_apart": True, "cohort.arches": arches})
-        for second in ("ctam", "whole"):
-            system = SSHSNet(SCRATCH_CPS if second == "ctam" else None, second)  # type: ignore[arg-type]
-            own = replace(job(told, [case, case], tmp_path / arches, f"row-{second}"), labelled=[case])
-            system.train(own)
-            probabilities = system.load(own)(case.image)
-            assert probabilities.shape == (N_APART, *labels.shape)
-            np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=0.01)
+        system = SSHSNet(SCRATCH_CPS if second == "ctam" else None, second)  # type: ignore[arg-type]
+        own = replace(job(told, [case, case], tmp_path, f"row-{second}"), labelled=[case])
+        system.train(own)
+        probabilities = system.load(own)(case.image)
+        assert probabilities.shape == (N_APART, *labels.shape)
+        np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=0.01)
 
 
 def job(settings: Settings, cases: list[StoredCase], folder: Path, key: str) -> Job:

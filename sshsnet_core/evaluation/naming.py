@@ -197,8 +197,9 @@ def _best_chain(
         for end in range(1, steps + 1):
             starts = np.arange(max(0, end - _LONGEST), end) if place else np.arange(end)
             fit = total[end, place] - total[starts, place]
-            # The first of the chain may be cut off, by the edge of the scan or where the networks stop: any height.
-            alone = under[starts] + fit
+            # The first of the chain may be cut off, by the edge of the scan or where the networks stop: any height but
+            # more than its own, or the lowest vertebra in view would swallow a sacrum.
+            alone = under[starts] + fit + whole_or_cut[end - starts]
             at = int(alone.argmax())
             best[place, end], origin[place, end], first[place, end] = alone[at], starts[at], True
             if place:

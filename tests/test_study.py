@@ -142,7 +142,9 @@ def test_prediction_of_a_stray_volume_has_its_geometry(
     native = np.ascontiguousarray(image.array.T[:131, ::-1])
     stray = tmp_path / "stray.nii.gz"
     write_image(stray, Geometry(native.shape, affine).to_internal(native), Geometry(native.shape, affine))
-    done = command(environment, "predict", str(stray), "-o", str(tmp_path / "out"), "--profile", "smoke")
+    done = command(
+        environment, "predict", str(stray), "-o", str(tmp_path / "out"), "--method", "sshsnet", "--profile", "smoke"
+    )
     assert done.returncode == 0, done.stderr
     labels = read_labels(tmp_path / "out" / "stray_labels.nii.gz")
     assert labels.geometry.shape == native.shape
@@ -167,7 +169,7 @@ def test_real_scan_runs_through_to_a_label_map_in_its_own_space(
     geometry = Geometry(image.array[::every].shape, affine)
     thick = tmp_path / "scan.nii.gz"
     write_image(thick, geometry.to_internal(image.array[::every]), geometry)
-    done = command(environment, "predict", str(thick), "-o", str(tmp_path / "out"), "--profile", "smoke")
+    done = command(environment, "predict", str(thick), "-o", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
     assert read_labels(tmp_path / "out" / "scan_labels.nii.gz").geometry.matches(read_image(thick).geometry)
 
@@ -175,7 +177,7 @@ def test_real_scan_runs_through_to_a_label_map_in_its_own_space(
 def test_predict_tells_bad_input_in_one_line_and_writes_nothing(environment: dict[str, str], tmp_path: Path) -> None:
     broken = tmp_path / "broken.nii.gz"
     broken.write_bytes(b"not a volume")
-    done = command(environment, "predict", str(broken), "-o", str(tmp_path / "out"), "--profile", "smoke")
+    done = command(environment, "predict", str(broken), "-o", str(tmp_path / "out"))
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "broken.nii.gz" in done.stderr

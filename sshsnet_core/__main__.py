@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from sshsnet_core.errors import StudyError
-from sshsnet_core.settings import SettingsError, load_settings
+from sshsnet_core.settings import PROFILES, SettingsError, load_settings
 
 #: What `study` runs besides a single row.
 GRIDS = {
@@ -155,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     for command in (weights_command, adapt):
         command.add_argument("--seed", type=int, default=0, help="of the training (default 0)")
     for command in (phantom, study):
-        command.add_argument("--profile", default="mini", help="smoke, mini, gpu, paper or a YAML file (default mini)")
+        command.add_argument("--profile", default="mini", help=f"{', '.join(PROFILES)} or a YAML file (default mini)")
     study.add_argument("--effort", type=float, default=1.0, help="multiplies every step count (default 1)")
     return parser
 

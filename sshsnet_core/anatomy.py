@@ -52,7 +52,8 @@ N_CLASSES = 1 + len(STRUCTURES)
 
 #: The posterior elements of L5 ... T9, for masks and networks that tell them from the bodies (the paper does not): a
 #: vertebra's own number is its body's alone there. The sacrum stays whole.
-ARCHES = tuple(Structure(18 + v.label, f"arch of {v.name}", "arch", v.colour) for v in VERTEBRAE[1:])
+ARCH_OFFSET = N_CLASSES - VERTEBRAE[1].label
+ARCHES = tuple(Structure(v.label + ARCH_OFFSET, f"arch of {v.name}", "arch", v.colour) for v in VERTEBRAE[1:])
 #: Background, 19 structures and nine arches.
 N_APART = N_CLASSES + len(ARCHES)
 #: For each of the ``N_APART`` numbers, the paper's class: an arch is part of its vertebra.

@@ -5,12 +5,14 @@ with 0.4 against 0.3 and 0.3, although bone is the likelier by far: outlines are
 the paper's rows the kind is decided first, over the sums of its classes, and then the name within it.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sshsnet_core.anatomy import ARCHES, STRUCTURES
 
 _KINDS = ("background", "vertebra", "disc", "arch")
+VERTEBRA, DISC, ARCH = 1, 2, 3
 #: The kind of each of the 29 classes, as its place in ``_KINDS``; the paper's 20 come first.
 KIND = (0, *(_KINDS.index(structure.kind) for structure in (*STRUCTURES, *ARCHES)))
 
@@ -31,3 +33,12 @@ def kind_first(probabilities: Tensor) -> Tensor:
     kinds = kinds.view(1, -1, *(1 for _ in probabilities.shape[2:]))
     likeliest = kind_sums(probabilities).argmax(dim=1, keepdim=True)
     return probabilities.masked_fill(kinds != likeliest, -1).argmax(dim=1)
+
+
+def volume_kind_first(probabilities: np.ndarray) -> np.ndarray:
+    """``kind_first`` of one volume: probabilities (C, Z, H, W) of any precision to labels (Z, H, W), uint8.
+
+    Slice by slice, because a volume of thin slices does not fit into memory twice.
+    """
+    slices = (np.ascontiguousarray(plane, np.float32) for plane in np.moveaxis(probabilities, 1, 0))
+    return np.stack([kind_first(torch.from_numpy(plane)[None])[0].numpy().astype(np.uint8) for plane in slices])

@@ -14,8 +14,9 @@ import pandas as pd
 from sshsnet_core.anatomy import WHOLE
 from sshsnet_core.data.cohorts.annotated import CHOSEN_ON, read_annotated, without_masks
 from sshsnet_core.data.cohorts.base import Case, Cohort
+from sshsnet_core.data.thin_slices import every_nth
 from sshsnet_core.data.volumes import read_image, read_labels, write_labels
-from sshsnet_core.evaluation.results import provenance, write_text
+from sshsnet_core.evaluation.results import write_text
 from sshsnet_core.evaluation.transfer import transfer_scores
 from sshsnet_core.evaluation.transfer_table import COLUMNS, transfer_markdown, transfer_table
 from sshsnet_core.methods.segmenter import Segmenter
@@ -24,7 +25,7 @@ from sshsnet_core.pictures.figures import save, side_by_side
 from sshsnet_core.pictures.overlay import View
 from sshsnet_core.progress import Progress
 from sshsnet_core.study import Study
-from sshsnet_core.transfer import DECISIONS, FROM_COLUMN, KIND_FIRST, every_nth, fingerprint, networks
+from sshsnet_core.transfer import DECISIONS, FROM_COLUMN, KIND_FIRST, fingerprint, networks
 
 BEFORE, AFTER = "before CPS", "after CPS"
 #: Every which slice a scan is measured by: a 1 mm volume, and about the stack of 4 mm that a clinic would have taken.
@@ -122,11 +123,12 @@ def write_measured(profile: str, root: Path, seeds: int) -> Path:
     """
     results = measure(profile, root, seeds)
     study = Study.open(profile)
-    about = _about(study, root, seeds)
+    cohorts = read_annotated(root)
+    about = _about(study, cohorts, seeds)
     tidy = study.runs / "measured" / "real.csv"
     write_text(tidy.with_suffix(".json"), json.dumps(about, indent=2) + "\n")
     write_text(tidy, results.to_csv(index=False, lineterminator="\n"))
-    words = caption(study, root, seeds)
+    words = caption(study, cohorts, seeds)
     study.figures.mkdir(parents=True, exist_ok=True)
     table = study.figures / "real.md"
     write_text(table, transfer_markdown(transfer_table(results, CHOSEN_ON), words))
@@ -136,9 +138,8 @@ def write_measured(profile: str, root: Path, seeds: int) -> Path:
     return table
 
 
-def caption(study: Study, root: Path, seeds: int) -> str:
+def caption(study: Study, cohorts: Sequence[Cohort], seeds: int) -> str:
     """What the numbers have to say of themselves."""
-    cohorts = read_annotated(root)
     scans, names = without_masks(cohorts), [case.name for cohort in cohorts for case in cohort.labelled]
     chosen = [name for name in names if name in CHOSEN_ON]
     held_back = [name for name in names if name not in CHOSEN_ON]
@@ -154,31 +155,21 @@ def caption(study: Study, root: Path, seeds: int) -> str:
     )
 
 
-def _about(study: Study, root: Path, seeds: int) -> dict[str, object]:
+def _about(study: Study, cohorts: Sequence[Cohort], seeds: int) -> dict[str, object]:
     """The sidecar: settings, cohorts and trainings behind the results."""
-    cohorts = read_annotated(root)
     scans = without_masks(cohorts)
     trainings = {
         f"{network}, seed {seed}": fingerprint(Study.open(study.settings.name, seed=seed), pool)
         for seed in range(seeds)
         for network, pool in ((BEFORE, None), (AFTER, scans))
     }
-    told = provenance(
-        study.settings,
-        cohort=study.cohort.name,
-        fingerprint=study.cohort.fingerprint(),
-        seed=study.seed,
-        effort=study.effort,
-        device=str(device()),
-        durations_s={},
-    )
     measured = {
         cohort.name: {"cases": [c.name for c in cohort.labelled], "fingerprint": cohort.fingerprint()}
         for cohort in cohorts
     }
     pool = {"cases": [case.name for case in scans.cases], "fingerprint": scans.fingerprint()}
     return {
-        **told,
+        **study.provenance(str(device())),
         "seeds": seeds,
         "trainings": trainings,
         "pool": pool,

@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from sshsnet_core.anatomy import N_CLASSES, WHOLE
 from sshsnet_core.data.preprocessing import Preprocessed, Preprocessing
-from sshsnet_core.decision import KIND, kind_first
+from sshsnet_core.decision import KIND, volume_kind_first
 from sshsnet_core.evaluation.naming import Naming, name_column
-from sshsnet_core.evaluation.results import provenance
 from sshsnet_core.methods.rows import method_by_key
 from sshsnet_core.methods.seen import Seen
 from sshsnet_core.methods.segmenter import Segmented, Segmenter, in_native_space
@@ -79,11 +77,7 @@ class Model:
 
     def _own_names(self, probabilities: np.ndarray) -> np.ndarray:
         """Labels uint8 (Z, H, W): the paper's largest class for its rows, else the kind before the name."""
-        if self.row:
-            return probabilities.argmax(axis=0).astype(np.uint8)
-        # Slice by slice: a volume of thin slices does not fit into memory twice.
-        slices = (torch.from_numpy(np.asarray(one, np.float32))[None] for one in np.moveaxis(probabilities, 1, 0))
-        return np.stack([kind_first(one)[0].numpy().astype(np.uint8) for one in slices])
+        return probabilities.argmax(axis=0).astype(np.uint8) if self.row else volume_kind_first(probabilities)
 
 
 def _confidence(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -102,19 +96,6 @@ def weights_folder() -> Path:
 
 def told_of(study: Study, key: str, folds: Sequence[int]) -> dict[str, Any]:
     """What made a row's networks, without dates: the same networks always tell the same."""
-    trainings = {
-        f"fold {fold}, {name}": stage.fingerprint
-        for fold in folds
-        for name, stage in method_by_key(key).system.stages(study.job(key, fold)).items()
-    }
-    told = provenance(
-        study.settings,
-        cohort=study.cohort.name,
-        fingerprint=study.cohort.fingerprint(),
-        seed=study.seed,
-        effort=study.effort,
-        device="",
-        durations_s={},
-    )
-    row = {"method": method_by_key(key).title, "folds": list(folds), "trainings": trainings}
+    told = study.provenance()
+    row = {"method": method_by_key(key).title, "folds": list(folds), "trainings": study.fingerprints(key, folds)}
     return row | {name: told[name] for name in _KEPT}

@@ -96,7 +96,8 @@ def segment_scan(
     structures = measure(segmented.labels, segmented.confidence, image.geometry)
     learnt_mm = model.segmenter.preprocessing.spacing_mm[0]
     unlike = model.seen.unlike(image.geometry, preprocessed.restoration, learnt_mm)
-    warnings = [*doubts(structures), *(named.flags if named else ()), *unlike]
+    told = named.flags if named and structures else ()
+    warnings = [*doubts(structures, named is not None), *told, *unlike]
 
     folder.mkdir(parents=True, exist_ok=True)
     label_map, picture, report = (

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -202,7 +202,7 @@ class Study:
             "fold": which,
             "split": split,
             "pool": self.pool_name(key),
-            "trainings": self._fingerprints(key, folds),
+            "trainings": self.fingerprints(key, folds),
         }
         if _measured(path, about):
             return path
@@ -216,7 +216,8 @@ class Study:
                 scores = self._score_case(case, prediction, self.prediction_path(key, which, case.name))
                 rows += [{"method": title, "fold": which, "split": split, "case": case.name, **s} for s in scores]
                 progress.advance(case.name)
-        sidecar = {**self._provenance(key, folds, perf_counter() - started), **about}
+        spent = {"segmentation and scoring": perf_counter() - started}
+        sidecar = {**self.provenance(str(device()), self._durations(key, folds) | spent), **about}
         if rows:
             write_results(path, rows, sidecar)
         else:
@@ -225,7 +226,8 @@ class Study:
             write_text(path.with_suffix(".json"), json.dumps(sidecar, indent=2) + "\n")
         return path
 
-    def _fingerprints(self, key: str, folds: Sequence[int]) -> dict[str, str]:
+    def fingerprints(self, key: str, folds: Sequence[int]) -> dict[str, str]:
+        """Of everything that decides a row's networks, by fold and stage."""
         return {
             f"fold {fold}, {name}": stage.fingerprint
             for fold in folds
@@ -242,17 +244,21 @@ class Study:
         truth = read_labels(case.labels, classes=annotation.n_labels)
         return score_case(*annotation.comparable(prediction, truth.array), truth.geometry.spacing)
 
-    def _provenance(self, key: str, folds: Sequence[int], seconds: float) -> dict[str, Any]:
+    def _durations(self, key: str, folds: Sequence[int]) -> dict[str, float]:
+        """Seconds of training, by fold and stage."""
         histories = {f"fold {fold}, {n}": h for fold in folds for n, h in self.histories(key, fold).items()}
-        durations = {f"training, {name}": float(history["seconds"].sum()) for name, history in histories.items()}
+        return {f"training, {name}": float(history["seconds"].sum()) for name, history in histories.items()}
+
+    def provenance(self, on: str = "", durations_s: Mapping[str, float] | None = None) -> dict[str, Any]:
+        """What results of this study have to say of themselves: settings, cohort, versions; ``on`` which device."""
         return provenance(
             self.settings,
             cohort=self.cohort.name,
             fingerprint=self.cohort.fingerprint(),
             seed=self.seed,
             effort=self.effort,
-            device=str(device()),
-            durations_s={**durations, "segmentation and scoring": seconds},
+            device=on,
+            durations_s=durations_s or {},
         )
 
     def pool_name(self, key: str) -> str:

@@ -4,15 +4,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from sshsnet_core.anatomy import WHOLE
 from sshsnet_core.data.cohorts.annotated import read_annotated, without_masks
 from sshsnet_core.data.cohorts.base import Case, Cohort
 from sshsnet_core.data.cohorts.folder import read_folder
-from sshsnet_core.data.thin_slices import interleaves, store_scans
-from sshsnet_core.data.volumes import Geometry, Volume
-from sshsnet_core.decision import kind_first
+from sshsnet_core.data.thin_slices import every_nth, interleaves, store_scans
+from sshsnet_core.data.volumes import Volume
+from sshsnet_core.decision import volume_kind_first
 from sshsnet_core.evaluation.naming import name_column
 from sshsnet_core.learning.training import Training
 from sshsnet_core.methods import stage1
@@ -22,7 +21,7 @@ from sshsnet_core.methods.rows import method_by_key
 from sshsnet_core.methods.seen import Seen
 from sshsnet_core.methods.segmenter import Segmenter
 from sshsnet_core.methods.sshsnet import SSHSNet, TrainedSSHSNet
-from sshsnet_core.methods.weights import Weights
+from sshsnet_core.methods.weights import SHIPPED, Weights
 from sshsnet_core.model import told_of
 from sshsnet_core.pictures.overlay import View
 from sshsnet_core.scan import write_stranger
@@ -41,9 +40,8 @@ def largest(probabilities: np.ndarray, spacing_mm: tuple[float, float, float]) -
 
 
 def likeliest_kind(probabilities: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
-    """``decision.kind_first``, slice by slice: a volume of thin slices does not fit into memory twice."""
-    slices = (np.ascontiguousarray(probabilities[:, z], np.float32) for z in range(probabilities.shape[1]))
-    return np.stack([kind_first(torch.from_numpy(one)[None])[0].numpy().astype(np.uint8) for one in slices])
+    """The kind before the name."""
+    return volume_kind_first(probabilities)
 
 
 def from_column(probabilities: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
@@ -85,25 +83,37 @@ def choose_scans(study: Study, folder: str, labelled: str = "", count: int = 3) 
 def networks(study: Study, scans: Cohort | None = None) -> TrainedSSHSNet:
     """Trained on the study's phantoms alone or, with ``scans``, then under CPS with these as the unlabelled pool.
 
-    What is missing is trained now.
+    What is missing is trained now, unless it is the very training that comes with the package.
     """
-    study.train(ROW, FOLD)
-    job = study.job(ROW, FOLD)
-    system = method_by_key(ROW).system
-    assert isinstance(system, SSHSNet)
-    start = system.load(job)
+    trainings = study.fingerprints(ROW, [FOLD])
+    shipped = Weights.read(SHIPPED)
+    if shipped.told["trainings"] == trainings and not study.histories(ROW, FOLD):
+        start = shipped.trained
+    else:
+        start = trained_on_phantoms(study)
     if scans is None:
         return start
     return _adapted(study, start, adaptation(study, scans), scans)
 
 
+def trained_on_phantoms(study: Study) -> TrainedSSHSNet:
+    """The study's own networks, trained now, or on, or found finished."""
+    study.train(ROW, FOLD)
+    return _system().load(study.job(ROW, FOLD))
+
+
+def _system() -> SSHSNet:
+    system = method_by_key(ROW).system
+    assert isinstance(system, SSHSNet)
+    return system
+
+
 def phantom_weights(seed: int = 0) -> Weights:
     """The networks of profile ``real``, trained on its randomised phantoms alone: what comes with the package."""
     study = Study.open("real", seed=seed)
-    trained, system = networks(study), method_by_key(ROW).system
-    assert isinstance(system, SSHSNet)
+    trained = trained_on_phantoms(study)
     seen = Seen.of([study.store.case(name) for name in study.store.labelled])
-    return Weights("SSHSNet stage 1, randomised phantoms", system, trained, seen, told_of(study, ROW, [FOLD]))
+    return Weights("SSHSNet stage 1, randomised phantoms", _system(), trained, seen, told_of(study, ROW, [FOLD]))
 
 
 def adapted_weights(weights: Weights, scans: Cohort, name: str, seed: int = 0) -> Weights:
@@ -138,26 +148,13 @@ def fingerprint(study: Study, scans: Cohort | None = None) -> str:
     """Of everything that decides ``networks``."""
     if scans is not None:
         return adaptation(study, scans).fingerprint
-    stages = method_by_key(ROW).system.stages(study.job(ROW, FOLD))
-    return "-".join(stage.fingerprint for stage in stages.values())
+    return "-".join(study.fingerprints(ROW, [FOLD]).values())
 
 
 def pseudo_labels(study: Study, scans: Cohort) -> PseudoLabelRecord:
     """What the branches called the middle slice of the first scan, epoch by epoch of the adaptation."""
     pool = store_scans(scans.cases[:1], study.preprocessing, study.runs / "pool")
     return stage1.pseudo_label_record(adaptation(study, scans), pool)
-
-
-def every_nth(volume: Volume, n: int) -> Volume:
-    """Every n-th slice, as many left out on the right as on the left, in their places in space."""
-    if n == 1:
-        return volume
-    first = (len(volume.array) - 1) % n // 2
-    affine = volume.geometry.internal_affine.copy()
-    affine[:3, 3] += first * affine[:3, 0]
-    affine[:3, 0] *= n
-    array = np.ascontiguousarray(volume.array[first::n])
-    return Volume(array, Geometry(array.shape, affine), volume.path)
 
 
 def at_learnt_spacing(study: Study, volume: Volume) -> Volume:

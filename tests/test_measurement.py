@@ -9,11 +9,12 @@ import pytest
 
 from sshsnet_core import measurement, transfer
 from sshsnet_core.anatomy import N_APART, by_name
+from sshsnet_core.data.thin_slices import every_nth
 from sshsnet_core.data.volumes import Geometry, Volume, write_image, write_labels
 from sshsnet_core.measurement import AFTER, BEFORE, measure, write_measured
 from sshsnet_core.settings import Settings, SettingsError, load_settings
 from sshsnet_core.study import Study
-from sshsnet_core.transfer import KIND_FIRST, OWN, at_learnt_spacing, choose_scans, every_nth, likeliest_kind
+from sshsnet_core.transfer import KIND_FIRST, OWN, at_learnt_spacing, choose_scans, likeliest_kind
 
 L5, L4 = by_name("L5").label, by_name("L4").label
 

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from sshsnet_core.anatomy import COLUMN, DISCS, N_CLASSES, VERTEBRAE, by_name
+from sshsnet_core.benchmarks.naming import fit_temperature
+from sshsnet_core.evaluation.chain import alternatives
 from sshsnet_core.evaluation.column import Column
-from sshsnet_core.evaluation.naming import Naming, alternatives, fit_temperature, name_column
+from sshsnet_core.evaluation.naming import Naming, name_column
 
 SPACING = (4.4, 1.5, 1.5)
 ROWS, COLUMNS, SLICES = 224, 90, 7
@@ -153,6 +155,6 @@ def test_alternatives_are_worse_than_the_best() -> None:
     column = Column.of(voted(drawn()), SPACING)
     assert column is not None
     chains = alternatives(column)
-    by_shift = {shift: fit for shift, fit, _ in chains}
+    by_shift = {chain.shift: chain.fit for chain in chains}
     assert max(by_shift, key=lambda shift: by_shift[shift]) == 0
     assert by_shift[0] > by_shift[1]

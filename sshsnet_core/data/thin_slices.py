@@ -5,6 +5,7 @@ first ones on, is a volume of its own at about the networks' spacing; segmented 
 they leave every slice of the scan with labels of its own.
 """
 
+import glob
 import math
 import os
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import numpy as np
 
 from sshsnet_core.data.cohorts.base import Case
 from sshsnet_core.data.preprocessing import Preprocessed, Preprocessing
-from sshsnet_core.data.volumes import Volume, read_image
+from sshsnet_core.data.volumes import Geometry, Volume, read_image
 from sshsnet_core.progress import Progress
 
 #: Interleaved slices may lie so much further apart than those of training; resampling bridges what is left.
@@ -33,6 +34,18 @@ def preprocess_scan(preprocessing: Preprocessing, image: Volume) -> Preprocessed
     if interleaves(slice_mm, learnt_mm) > 1:
         preprocessing = Preprocessing((slice_mm, *preprocessing.spacing_mm[1:]))
     return preprocessing(image)
+
+
+def every_nth(volume: Volume, n: int) -> Volume:
+    """Every n-th slice, as many left out on the right as on the left, in their places in space."""
+    if n == 1:
+        return volume
+    first = (len(volume.array) - 1) % n // 2
+    affine = volume.geometry.internal_affine.copy()
+    affine[:3, 3] += first * affine[:3, 0]
+    affine[:3, 0] *= n
+    array = np.ascontiguousarray(volume.array[first::n])
+    return Volume(array, Geometry(array.shape, affine), volume.path)
 
 
 @dataclass(frozen=True)
@@ -59,15 +72,21 @@ def store_scans(cases: Sequence[Case], preprocessing: Preprocessing, folder: Pat
     with Progress("scans", len(cases), "scan") as progress:
         for case in cases:
             # A scan of another size or with other settings under the same name is another file.
-            path = folder / f"{case.name}-{case.image.stat().st_size}-{preprocessing.key()}.npy"
-            step_file = path.with_suffix(".steps")
-            if not step_file.is_file():
-                prepared = preprocess_scan(preprocessing, read_image(case.image))
-                temporary = path.with_name(f".{path.stem}.{os.getpid()}.npy")
-                np.save(temporary, prepared.image)
-                os.replace(temporary, path)
-                step_file.write_text(str(interleaves(prepared.restoration.spacing[0], preprocessing.spacing_mm[0])))
-            step = int(step_file.read_text())
+            stored = f"{case.name}-{case.image.stat().st_size}-{preprocessing.key()}"
+            path = next(folder.glob(f"{glob.escape(stored)}-every*.npy"), None) or _store(
+                case, preprocessing, folder, stored
+            )
+            step = int(path.stem.rpartition("every")[2])
             pool += [Interleave(path, first, step) for first in range(step)]
             progress.advance(case.name)
     return pool
+
+
+def _store(case: Case, preprocessing: Preprocessing, folder: Path, stored: str) -> Path:
+    """One preprocessed scan, whole or not at all; the name says of how many interleaved volumes it consists."""
+    prepared = preprocess_scan(preprocessing, read_image(case.image))
+    step = interleaves(prepared.restoration.spacing[0], preprocessing.spacing_mm[0])
+    path, temporary = folder / f"{stored}-every{step}.npy", folder / f".{stored}.{os.getpid()}.npy"
+    np.save(temporary, prepared.image)
+    os.replace(temporary, path)
+    return path

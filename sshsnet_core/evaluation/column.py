@@ -1,4 +1,4 @@
-"""The spinal column of a volume as a line: its axis, and what the networks see along it, millimetre by millimetre.
+"""The spinal column of a volume as a line: its axis, and what the networks see along it, step by step.
 
 Everything is told of class probabilities (C, Z, H, W), C = 20 or 29, on a grid with spacing (z, row, column) in mm.
 """
@@ -11,7 +11,7 @@ import torch
 from scipy.ndimage import gaussian_filter1d, label
 from scipy.spatial import cKDTree
 
-from sshsnet_core.decision import kind_sums
+from sshsnet_core.decision import DISC, VERTEBRA, kind_sums
 
 Array = npt.NDArray[np.floating]
 
@@ -43,12 +43,12 @@ class Column:
     def of(cls, probabilities: npt.NDArray, spacing_mm: tuple[float, float, float]) -> "Column | None":
         """The column in a volume; None where no network saw one."""
         kinds = kind_sums(torch.from_numpy(np.ascontiguousarray(probabilities[None, ..., ::2, ::2])).float())[0].numpy()
-        spine = _largest(kinds[1] + kinds[2] > 0.5)
+        spine = _without_strays(kinds[VERTEBRA] + kinds[DISC] > 0.5)
         if spine is None:
             return None
         rows_mm, columns_mm = 2 * spacing_mm[1], 2 * spacing_mm[2]
         # Discs have no arches: where 20 classes call an arch vertebra, they hold the axis in its place.
-        weight = (spine * (0.15 * kinds[1] + kinds[2])).sum(axis=0)
+        weight = (spine * (0.15 * kinds[VERTEBRA] + kinds[DISC])).sum(axis=0)
         axis = _axis(weight, rows_mm, columns_mm)
         h, w = probabilities.shape[-2:]
         pixels = np.stack(np.meshgrid(np.arange(h) * spacing_mm[1], np.arange(w) * spacing_mm[2], indexing="ij"), -1)
@@ -65,7 +65,7 @@ class Column:
         return cls(axis, tilt, _shares(probabilities, along, tube, len(axis)), along, behind)
 
 
-def _largest(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
+def _without_strays(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
     """The largest piece (Z, H, W) and those that are no strays beside it; None where there is nothing."""
     pieces, count = label(mask)
     if not count:

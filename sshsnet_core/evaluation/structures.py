@@ -134,14 +134,16 @@ def disc_height(disc: npt.NDArray[np.bool_], affine: npt.NDArray[np.floating]) -
     return float(volume / (turned.any(axis=0).sum() * _STEP_MM**2))
 
 
-def doubts(structures: Sequence[Measures]) -> list[str]:
+def doubts(structures: Sequence[Measures], named: bool = False) -> list[str]:
     """Plain sentences for whoever has no truth to compare with; ``structures`` as ``measure`` gives them.
 
-    No sentence means that nothing speaks against the names, not that they are right.
+    No sentence means that nothing speaks against the names, not that they are right. Where levels were ``named`` from
+    the whole column, that step says itself how far names can be relied on without a sacrum.
     """
     if not structures:
         return ["No structure was found in this scan."]
-    return [*_anchor(structures), *_gaps(structures), *_order(structures), *_split(structures), *_unsure(structures)]
+    anchor = [] if named else _anchor(structures)
+    return [*anchor, *_gaps(structures), *_order(structures), *_split(structures), *_unsure(structures)]
 
 
 def _anchor(structures: Sequence[Measures]) -> Iterator[str]:

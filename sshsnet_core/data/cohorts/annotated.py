@@ -3,6 +3,7 @@
 <kind>_labelled/X_T2w.nii.gz and X_mask.nii.gz, <kind>_images_only/X_T2w.nii.gz, of the kinds in ``KINDS``.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sshsnet_core.anatomy import DISCS, VERTEBRAE
@@ -41,7 +42,7 @@ def read_annotated(root: Path) -> list[Cohort]:
     return cohorts
 
 
-def without_masks(cohorts: list[Cohort]) -> Cohort:
+def without_masks(cohorts: Sequence[Cohort]) -> Cohort:
     """All cases that came without a mask, of every kind: the unlabelled pool. ``CohortError`` where there is none."""
     cases = tuple(case for cohort in cohorts for case in cohort.unlabelled)
     if not cases:

@@ -84,15 +84,19 @@ _T1 = {
 
 def t2_contrast(rng: Generator) -> Contrast:
     """A T2-weighted image of healthy tissue: the spread between scanners and people, no more."""
-    table = np.array(list(_T2.values()), np.float32)
-    mean = np.clip(table[:, 0] + table[:, 1] * rng.standard_normal(len(table), dtype=np.float32), 0, None)
-    return Contrast(mean, table[:, 2:])
+    return _drawn(rng, list(_T2.values()))
+
+
+def _drawn(rng: Generator, table: list[tuple[float, ...]]) -> Contrast:
+    """Every mean drawn by its spread; the rest as it stands."""
+    values = np.array(table, np.float32)
+    mean = np.clip(values[:, 0] + values[:, 1] * rng.standard_normal(len(values), dtype=np.float32), 0, None)
+    return Contrast(mean, values[:, 2:])
 
 
 def random_contrast(rng: Generator) -> Contrast:
     """T2-weighted most of the time, with wide spreads; else fat-suppressed, T1-weighted or no weighting at all."""
-    table = np.array([*_T2.values(), *_MORE_T2.values()], np.float32)
-    mean = np.clip(table[:, 0] + table[:, 1] * rng.standard_normal(len(table), dtype=np.float32), 0, None)
+    mean, fat = _drawn(rng, [*_T2.values(), *_MORE_T2.values()])
     kind = rng.choice(["T2", "fat-suppressed", "T1", "any"], p=[0.7, 0.1, 0.1, 0.1])
     if kind == "T1":
         mean[list(_T1)] = np.array(list(_T1.values())) * rng.lognormal(0, 0.15, len(_T1))
@@ -106,6 +110,5 @@ def random_contrast(rng: Generator) -> Contrast:
     # Bone is bone: the marrow of body and arch differ little in any weighting.
     mean[Tissue.ARCH_MARROW] = mean[Tissue.MARROW] * rng.normal(1, 0.12)
     # The abdomen of a wide field of view is mostly fat.
-    fat = table[:, 2:].copy()
     fat[Tissue.ABDOMEN, 0] = rng.uniform(0.2, 0.95)
     return Contrast(mean, fat)

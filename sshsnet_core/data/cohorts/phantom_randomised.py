@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.random import Generator
 
-from sshsnet_core.anatomy import ARCHES, DISCS, VERTEBRAE
-from sshsnet_core.data.cohorts.phantom_anatomy import Anatomy, build_anatomy
+from sshsnet_core.anatomy import ARCH_OFFSET, DISCS, VERTEBRAE
+from sshsnet_core.data.cohorts.phantom_anatomy import build_anatomy
 from sshsnet_core.data.cohorts.phantom_noise import Array
 from sshsnet_core.data.cohorts.phantom_scanner import render_randomised
 from sshsnet_core.data.cohorts.phantom_spine import (
@@ -27,7 +27,7 @@ from sshsnet_core.data.cohorts.phantom_variety import Varied
 
 # Annotators' rule: a vertebra of which so much is seen is labelled, a disc likewise; the sacrum from so many mm on.
 _VERTEBRA_SEEN, _DISC_SEEN, _SACRUM_SEEN_MM = 0.6, 0.5, 15
-#: At least L5 to T12, or a column of that length.
+#: The shortest field of view from head to foot: a few lumbar levels.
 _SHORTEST_MM = 200
 
 
@@ -47,7 +47,7 @@ def randomised_case(rng: Generator, scale: float) -> tuple[Array, Array, tuple[f
     variant: Variant = rng.choice(np.array(["usual", "lumbarised", "sacralised"]), p=[0.84, 0.08, 0.08])
     view = _draw_view(rng, scale)
     spine = _draw_spine(rng, variant, view)
-    anatomy: Anatomy = build_anatomy(rng, spine, view.shape, view.slice_mm, view.pixel_mm, Varied)
+    anatomy = build_anatomy(rng, spine, view.shape, view.slice_mm, view.pixel_mm, Varied)
     image = render_randomised(rng, anatomy, view.pixel_mm)
     return image, anatomy.labels, (view.slice_mm, view.pixel_mm, view.pixel_mm)
 
@@ -76,7 +76,7 @@ def _draw_spine(rng: Generator, variant: Variant, view: View) -> Spine:
     # There is no column above T4: a view that would reach beyond looks further down instead.
     row = min(row, -float(rows[-1]) - 1)
     seen = size * column.column[(rows + row > 0) & (rows + row < height)]
-    behind = np.minimum(rng.uniform(72, 125), width - 60)
+    behind = min(rng.uniform(72, 125), width - 60)
     vertebrae, discs = _in_view(column, rows + row, height, size)
     return frame_spine(
         rng,
@@ -86,7 +86,7 @@ def _draw_spine(rng: Generator, variant: Variant, view: View) -> Spine:
             row=row,
             column=width - behind - (seen.min() + seen.max()) / 2,
             vertebra_labels=vertebrae,
-            arch_labels=np.where(vertebrae > 1, vertebrae + ARCHES[0].label - VERTEBRAE[1].label, vertebrae),
+            arch_labels=np.where(vertebrae > VERTEBRAE[0].label, vertebrae + ARCH_OFFSET, vertebrae),
             disc_labels=discs,
             slip=_draw_slip(rng),
         ),

@@ -12,6 +12,10 @@ from sshsnet_core.anatomy import N_APART, by_name
 from sshsnet_core.data.thin_slices import every_nth
 from sshsnet_core.data.volumes import Geometry, Volume, write_image, write_labels
 from sshsnet_core.measurement import AFTER, BEFORE, measure, write_measured
+from sshsnet_core.methods import stage1
+from sshsnet_core.methods.seen import Seen
+from sshsnet_core.methods.sshsnet import TrainedSSHSNet
+from sshsnet_core.methods.weights import Weights
 from sshsnet_core.settings import Settings, SettingsError, load_settings
 from sshsnet_core.study import Study
 from sshsnet_core.transfer import KIND_FIRST, OWN, at_learnt_spacing, choose_scans, likeliest_kind
@@ -137,3 +141,23 @@ def test_thin_slices_are_looked_at_as_far_apart_as_was_learnt(root: Path, asked:
     study = Study.open("smoke")
     assert len(at_learnt_spacing(study, volume(9, 1.0)).array) == 3
     assert len(at_learnt_spacing(study, volume(9, 4.0)).array) == 9
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_training_that_comes_with_the_package_is_not_repeated(
+    same: bool, asked: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = Study.open("smoke")
+    trained: list[int] = []
+    monkeypatch.setattr(transfer, "trained_on_phantoms", lambda study: trained.append(study.seed))
+    system, settings = transfer._system(), study.settings
+    assert system.first is not None
+    branches = list(stage1.build(system.first, settings, pretrained=False).branches)  # type: ignore[arg-type]
+    told = {"trainings": study.fingerprints(transfer.ROW, [transfer.FOLD]) if same else {"fold 0, stage 1": "other"}}
+    ranges = ((1.0, 2.0), (1.0, 2.0), (1.0, 2.0))
+    weights = Weights("a test", system, TrainedSSHSNet(settings, branches, None), Seen(ranges, ranges), told)
+    weights.write(tmp_path / "shipped.safetensors")
+    monkeypatch.setattr(transfer, "SHIPPED", tmp_path / "shipped.safetensors")
+    found = transfer.networks(study)
+    assert trained == ([] if same else [0])
+    assert (found is not None) == same

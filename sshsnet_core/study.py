@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
@@ -18,7 +18,7 @@ from sshsnet_core.data.cohorts.base import Case, Cohort, CohortError
 from sshsnet_core.data.cohorts.folder import read_folder
 from sshsnet_core.data.cohorts.folds import Fold, make_folds, read_folds, write_folds
 from sshsnet_core.data.cohorts.mrspineseg import read_mrspineseg
-from sshsnet_core.data.cohorts.phantom import write_phantom_cohort
+from sshsnet_core.data.cohorts.phantom import recipe, write_phantom_cohort
 from sshsnet_core.data.preprocessing import Preprocessing
 from sshsnet_core.data.sampling import PatchSamples, centred_start, crop, pad_volume
 from sshsnet_core.data.store import Store, StoredCase, build_store
@@ -69,7 +69,8 @@ class Study:
         if cohort.source == "phantom":
             root = Path(cohort.root) if cohort.root else self.runs / "cohort"
             write_phantom_cohort(root, cohort, workers=os.cpu_count() or 1)
-            return read_mrspineseg(root, "randomised phantoms" if cohort.randomised else "phantom", annotation)
+            phantoms = read_mrspineseg(root, "randomised phantoms" if cohort.randomised else "phantom", annotation)
+            return replace(phantoms, recipe=json.dumps(recipe(cohort), sort_keys=True))
         if cohort.root is None:
             raise CohortError(
                 f"Profile {self.settings.name} needs real volumes: set cohort.root to their folder in a copy of "

@@ -144,6 +144,17 @@ def test_the_fingerprint_follows_names_roles_and_sizes_but_not_the_place(tmp_pat
     assert len({fingerprint, *(other.fingerprint() for other in others)}) == 4
 
 
+def test_phantoms_of_one_recipe_are_one_cohort_whatever_size_a_machine_makes_them(tmp_path: Path) -> None:
+    def cohort(folder: str, recipe: str, content: str, name: str = "a") -> Cohort:
+        image = touch(tmp_path / folder / f"{name}.nii", content)
+        return Cohort("phantom", (), (Case(name, name, image),), recipe=recipe)
+
+    here = cohort("here", "seed 1", "xx").fingerprint()
+    assert cohort("there", "seed 1", "xxx").fingerprint() == here
+    assert cohort("other", "seed 2", "xx").fingerprint() != here
+    assert cohort("more", "seed 1", "xx", name="b").fingerprint() != here
+
+
 @st.composite
 def presence(draw: st.DrawFn) -> dict[str, frozenset[int]]:
     """Cases that each show the column from the sacrum up to some height."""

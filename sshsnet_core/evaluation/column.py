@@ -19,8 +19,12 @@ Array = npt.NDArray[np.floating]
 STEP_MM = 2.0
 #: Half the width in mm of what is looked at across the axis: bodies, but not arches, which 20 classes call vertebra.
 TUBE_MM = 15.0
+#: How far from the axis a body may reach, in mm: beyond the canal there are arches.
+_BODY_MM = 24.0
 #: Smoothing of the axis in mm: less than a level, so that it follows lordosis, and more than a tilted endplate.
 _SMOOTH_MM = 14.0
+#: Slices that show so much of the column, beside the one that shows most, go through its middle.
+_MIDDLE = 0.7
 #: Pieces of the column smaller than this share of the largest are strays, such as bowel that was taken for a sacrum.
 _STRAY = 0.1
 
@@ -33,6 +37,8 @@ class Column:
     axis: Array
     #: Degrees by which the axis leans forwards going up, (S,).
     tilt: Array
+    #: How far vertebrae and discs reach from front to back, arches aside, in mm, (S,).
+    depth: Array
     #: Share of the tube at every step that each class has, (S, C); it sums to 1.
     shares: Array
     #: Step along the axis and distance behind it (mm) of every pixel, (H, W).
@@ -61,8 +67,11 @@ class Column:
         reach = np.abs((offset * steps[along]).sum(axis=1))
         tilt = gaussian_filter1d(np.degrees(np.arctan2(-steps[:, 1], -steps[:, 0])), _SMOOTH_MM / STEP_MM)
         along, behind = along.reshape(h, w), behind.reshape(h, w)
-        tube = (np.abs(behind) < TUBE_MM) & (reach.reshape(h, w) < STEP_MM)
-        return cls(axis, tilt, _shares(probabilities, along, tube, len(axis)), along, behind)
+        beside = reach.reshape(h, w) < STEP_MM
+        tube = (np.abs(behind) < TUBE_MM) & beside
+        body = spine & ((np.abs(behind) < _BODY_MM) & beside)[::2, ::2]
+        depth = _depth(body, along[::2, ::2], len(axis)) * rows_mm * columns_mm / STEP_MM
+        return cls(axis, tilt, depth, _shares(probabilities, along, tube, len(axis)), along, behind)
 
 
 def _without_strays(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
@@ -89,6 +98,15 @@ def _axis(weight: Array, row_mm: float, column_mm: float) -> Array:
     length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
     steps = np.arange(0, length[-1], STEP_MM)
     return np.stack([np.interp(steps, length, points[:, axis]) for axis in (0, 1)], axis=1)
+
+
+def _depth(body: npt.NDArray[np.bool_], along: npt.NDArray, steps: int) -> Array:
+    """Pixels of a body (Z, H, W) at every step, (S,): the median over the slices through its middle."""
+    counts = np.stack([np.bincount(along[plane], minlength=steps) for plane in body]).astype(float)
+    whole = counts.sum(axis=1)
+    middle = counts[whole > _MIDDLE * whole.max()]
+    # A step that meets the pixels' grid aslant counts more of them than the next.
+    return gaussian_filter1d(np.median(middle, axis=0), 3.0 / STEP_MM)
 
 
 def _shares(probabilities: npt.NDArray, along: npt.NDArray, tube: npt.NDArray[np.bool_], steps: int) -> Array:

@@ -122,6 +122,13 @@ def phantom_case(seed: int, index: int, settings: CohortSettings) -> PhantomCase
     return PhantomCase(image, labels, (make_up.slice_mm, pixel_mm, pixel_mm), make_up)
 
 
+def recipe(settings: CohortSettings) -> dict[str, Any]:
+    """All that decides the phantoms of these settings, up to what a processor rounds."""
+    relevant = {"labelled", "unlabelled", "scale", "rare_share", "seed"}
+    relevant |= {"randomised"} if settings.randomised else set()
+    return {"format": _FORMAT, **settings.model_dump(include=relevant)}
+
+
 def write_phantom_cohort(root: Path, settings: CohortSettings, workers: int) -> None:
     """Write the cohort of ``settings`` in MRSpineSeg's layout; its test cases have masks too, for scoring only.
 
@@ -168,10 +175,7 @@ def _write_case(root: Path, settings: CohortSettings, index: int) -> None:
 
 def _claim(root: Path, settings: CohortSettings) -> None:
     """Make ``root`` the folder of these settings, or check that it is; ``CohortError`` where it is another's."""
-    record = root / "phantom.json"
-    relevant = {"labelled", "unlabelled", "scale", "rare_share", "seed"}
-    relevant |= {"randomised"} if settings.randomised else set()
-    wanted = {"format": _FORMAT, **settings.model_dump(include=relevant)}
+    record, wanted = root / "phantom.json", recipe(settings)
     if record.is_file():
         try:
             found = json.loads(record.read_text(encoding="utf-8"))

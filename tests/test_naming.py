@@ -5,7 +5,7 @@ import pytest
 
 from sshsnet_core.anatomy import COLUMN, DISCS, N_CLASSES, VERTEBRAE, by_name
 from sshsnet_core.benchmarks.naming import fit_temperature
-from sshsnet_core.evaluation.chain import alternatives
+from sshsnet_core.evaluation.chain import _promontory, alternatives
 from sshsnet_core.evaluation.column import Column
 from sshsnet_core.evaluation.naming import Naming, name_column
 
@@ -28,9 +28,9 @@ def drawn(top: str = "T11", lowest: str = "S", disc_mm: float = 9) -> np.ndarray
         inside = (rows <= position) & (rows > position - height)
         for row in np.flatnonzero(inside):
             # The sacrum runs backwards going down, from S1 as deep as a body to half of that.
-            lean = max(0.0, rows[row] - 240) * 0.8
-            middle = 60 + lean
-            half = DEPTH_MM / 2 * (1 - max(0.0, rows[row] - 240) / 120)
+            below = rows[row] - 240 if structure.name == "S" else 0.0
+            middle = 60 + 0.8 * below
+            half = DEPTH_MM / 2 * (1 - below / 120)
             first, last = (round((middle + side) / SPACING[2]) for side in (-half, half))
             labels[1:-1, row, max(first, 0) : last] = structure.label
         position -= height
@@ -92,6 +92,23 @@ def test_a_square_s1_that_is_called_l5_is_mended() -> None:
     naming = name_column(voted(seen), SPACING)
     bodies = np.isin(labels, [v.label for v in VERTEBRAE[1:]])
     assert (naming.labels[bodies] == labels[bodies]).mean() > 0.95
+
+
+def test_a_sacrum_in_view_is_not_passed_over() -> None:
+    """The chain that calls S1 L5, and what is below it nothing, is charged for the promontory that it ignores."""
+    column = Column.of(voted(drawn()), SPACING)
+    assert column is not None
+    as_promontory, passed_over = _promontory(column)
+    top = column.axis[np.argmax(as_promontory), 0]
+    assert top == pytest.approx(240, abs=8)
+    assert passed_over < 0
+    assert alternatives(column)[0].segments[0].structure.name == "S"
+
+
+def test_nobody_pays_for_a_sacrum_that_is_out_of_view() -> None:
+    column = Column.of(voted(drawn(lowest="L4")), SPACING)
+    assert column is not None
+    assert _promontory(column)[1] == 0
 
 
 def test_the_depth_of_the_column() -> None:

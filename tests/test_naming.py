@@ -5,7 +5,7 @@ import pytest
 
 from sshsnet_core.anatomy import COLUMN, DISCS, N_CLASSES, VERTEBRAE, by_name
 from sshsnet_core.benchmarks.naming import fit_temperature
-from sshsnet_core.evaluation.chain import _promontory, alternatives
+from sshsnet_core.evaluation.chain import alternatives, promontory
 from sshsnet_core.evaluation.column import Column
 from sshsnet_core.evaluation.naming import Naming, name_column
 
@@ -98,7 +98,7 @@ def test_a_sacrum_in_view_is_not_passed_over() -> None:
     """The chain that calls S1 L5, and what is below it nothing, is charged for the promontory that it ignores."""
     column = Column.of(voted(drawn()), SPACING)
     assert column is not None
-    as_promontory, passed_over = _promontory(column)
+    as_promontory, passed_over = promontory(column)
     top = column.axis[np.argmax(as_promontory), 0]
     assert top == pytest.approx(240, abs=8)
     assert passed_over < 0
@@ -108,7 +108,7 @@ def test_a_sacrum_in_view_is_not_passed_over() -> None:
 def test_nobody_pays_for_a_sacrum_that_is_out_of_view() -> None:
     column = Column.of(voted(drawn(lowest="L4")), SPACING)
     assert column is not None
-    assert _promontory(column)[1] == 0
+    assert promontory(column)[1] == 0
 
 
 def test_the_depth_of_the_column() -> None:

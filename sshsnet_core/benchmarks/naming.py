@@ -11,10 +11,10 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from sshsnet_core.anatomy import WHOLE
+from sshsnet_core.anatomy import DISCS, VERTEBRAE, WHOLE
 from sshsnet_core.data.store import StoredCase
 from sshsnet_core.decision import volume_kind_first
-from sshsnet_core.evaluation.chain import Chain, alternatives
+from sshsnet_core.evaluation.chain import DEPTH, LEAN, Chain, alternatives, landmarks
 from sshsnet_core.evaluation.column import Column
 from sshsnet_core.evaluation.metrics import score_case
 from sshsnet_core.evaluation.naming import name_column
@@ -53,6 +53,8 @@ def main() -> None:
     best = np.mean([int(fit.argmax()) == index for fit, index in zip(fits, right, strict=True)])
     print(f"{len(fits)} columns: the best chain is right in {best:.1%}, mean confidence {np.mean(confidences):.2f};")
     print(f"the temperature that these phantoms would call honest is {fit_temperature(fits, right):.2f}.")
+    print("\nThe top of the sacrum in the masks of the phantoms that were learnt from, beside what naming expects:")
+    print(at_the_sacrum([study.store.case(name) for name in study.folds[0].training]).round(2).to_string())
 
 
 def levels_right(chain: Chain, column: Column, case: StoredCase) -> int:
@@ -64,6 +66,25 @@ def levels_right(chain: Chain, column: Column, case: StoredCase) -> int:
             _, row, place = voxels.mean(axis=0).astype(int)
             count += int(segment.start <= column.along[row, place] < segment.end)
     return count
+
+
+def at_the_sacrum(cases: Sequence[StoredCase]) -> pd.DataFrame:
+    """Each landmark as naming expects it and as these phantoms' masks have it: a row for each, means and spreads."""
+    found = []
+    for case in cases:
+        labels = np.array(case.labels)
+        column = Column.of(np.stack([labels == label for label in range(len(WHOLE))]), case.restoration.spacing)
+        disc = np.argwhere(labels == DISCS[0].label)
+        if column is None or not len(disc) or not (labels == VERTEBRAE[0].label).any():
+            continue
+        # The lower end of L5/S; its tips hang over the edge of the sacrum.
+        top = int(np.percentile(column.along[disc[:, 1], disc[:, 2]], 5))
+        found.append([values[top] for _, values in landmarks(column)])
+    measured = pd.DataFrame(found)
+    names = [f"lean at {mark.offset_mm} mm" for mark in LEAN] + [f"depth at {mark.offset_mm} mm" for mark in DEPTH]
+    expected = [(mark.mean, mark.spread) for mark in (*LEAN, *DEPTH)]
+    table = pd.DataFrame(expected, names, ["expected", "spread expected"])
+    return table.assign(phantoms=measured.mean().to_numpy(), spread=measured.std().to_numpy(), n=len(measured))
 
 
 def fit_temperature(fits: Sequence[npt.NDArray[np.floating]], right: Sequence[int]) -> float:

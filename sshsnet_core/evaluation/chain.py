@@ -5,6 +5,7 @@ the networks say of its steps and by its height. So touching bodies and a disc t
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,15 +28,31 @@ _LONGEST = round(60 / STEP_MM)
 _OWN, _NEXT, _SAME, _OTHER, _NOTHING = 0.2, 0.15, 0.2, 0.1, 0.2
 # Beyond the names: below the sacrum there is nothing; above T9 the column goes on, and may be called its topmost names.
 _BELOW, _ABOVE = 0.97, 0.85
-# Degrees by which the axis leans forwards at the middle of S1, of L5 and of L4 (mm above the sacrum), and their spread.
-_TILT = ((-14, 40, 12), (22, 22, 11), (58, 10, 11))
-# Depth of the column from front to back, beside that of the lumbar spine, at so many mm above the top of the sacrum:
-# S1 tapers and L5 does not, so that the remnants of discs below S1 are short. With its spread: wide, because phantoms'
-# sacra taper less (0.89 and 0.78 at the first two) than those of the real volumes on which settings are chosen.
-_DEPTH = ((-14, 0.80, 0.12), (-28, 0.66, 0.15), (0, 1.03, 0.12), (22, 0.97, 0.10), (40, 1.05, 0.10))
+
+
+class Landmark(NamedTuple):
+    """What is measured so many mm above the top of the sacrum, and its spread."""
+
+    offset_mm: float
+    mean: float
+    spread: float
+
+
+#: Degrees by which the axis leans forwards at the middle of S1, of L5 and of L4.
+LEAN = (Landmark(-14, 40, 12), Landmark(22, 22, 11), Landmark(58, 10, 11))
+#: Depth of the column from front to back, beside that of the lumbar spine. S1 tapers and L5 does not, so that the
+#: remnants of discs below S1 are short. Wide spreads: phantoms' sacra taper less (``benchmarks.naming`` measures them)
+#: than those of the real volumes on which settings are chosen.
+DEPTH = (
+    Landmark(-28, 0.66, 0.15),
+    Landmark(-14, 0.80, 0.12),
+    Landmark(0, 1.03, 0.12),
+    Landmark(22, 0.97, 0.10),
+    Landmark(40, 1.05, 0.10),
+)
 #: The lumbar spine: from and to so many mm above the top of the sacrum.
 _LUMBAR = (10, 80)
-#: What the best place reaches by chance where no sacrum is in view. Where one is, 99 % of phantoms reach -3.1.
+#: What the best place may reach by chance where no sacrum is in view.
 _NO_SACRUM = -4.0
 #: How much heights and the promontory count beside what the networks see, in the same units.
 _SHAPE = 15.0
@@ -68,8 +85,8 @@ class Chain:
 
 def alternatives(column: Column) -> list[Chain]:
     """The best chain of names first, and the best ones under which all names are shifted by whole levels."""
-    emissions, promontory = _emissions(column), _promontory(column)
-    best = Chain(0, *_best_chain(emissions, promontory))
+    emissions, top = _emissions(column), promontory(column)
+    best = Chain(0, *_best_chain(emissions, top))
     bodies = [s for s in best.segments if s.structure.kind == "vertebra" and s.place > 0]
     if not bodies:
         return [best]
@@ -80,7 +97,7 @@ def alternatives(column: Column) -> list[Chain]:
     shifted = {shift: place for shift, place in places.items() if 0 < place < len(COLUMN)}
     return [
         best,
-        *(Chain(shift, *_best_chain(emissions, promontory, (step, place))) for shift, place in shifted.items()),
+        *(Chain(shift, *_best_chain(emissions, top, (step, place))) for shift, place in shifted.items()),
     ]
 
 
@@ -121,24 +138,32 @@ def _outside(kinds: npt.NDArray[np.integer], nothing: float, nearest: int) -> Ar
     return called
 
 
-def _promontory(column: Column) -> tuple[Array, float]:
-    """How well each step (S) would do as the top of the sacrum, by the axis' lean and the depth below and above it.
-
-    The second number is what a chain pays that has no sacrum although one is in view, from below and from above.
-    """
+def landmarks(column: Column) -> list[tuple[Landmark, Array]]:
+    """What each landmark measures if a step (S) is the top of the sacrum: not a number where that is out of view."""
     steps = len(column.axis)
     first, end = (round(mm / STEP_MM) for mm in _LUMBAR)
     lumbar = [column.depth[step + first : step + end] for step in range(steps)]
     # Too near to the upper end there is nothing to compare with.
     usual = np.array([np.median(depths) if 2 * len(depths) > end - first else np.nan for depths in lumbar])
-    fit, whole = np.zeros(steps), np.ones(steps, bool)
-    for landmarks, profile, scale in ((_TILT, column.tilt, np.ones(steps)), (_DEPTH, column.depth, usual)):
-        for offset, mean, spread in landmarks:
-            at = np.arange(steps) + round(offset / STEP_MM)
-            inside = (at >= 0) & (at < steps) & np.isfinite(scale)
-            value = profile[np.clip(at, 0, steps - 1)] / scale
-            fit -= np.where(inside, 0.5 * np.square((value - mean) / spread), 0.5)
-            whole &= inside
+
+    def at(offset_mm: float, profile: Array) -> Array:
+        places = np.arange(steps) + round(offset_mm / STEP_MM)
+        return np.where((places >= 0) & (places < steps), profile[np.clip(places, 0, steps - 1)], np.nan)
+
+    return [(mark, at(mark.offset_mm, column.tilt)) for mark in LEAN] + [
+        (mark, at(mark.offset_mm, column.depth) / usual) for mark in DEPTH
+    ]
+
+
+def promontory(column: Column) -> tuple[Array, float]:
+    """How well each step (S) would do as the top of the sacrum, by the axis' lean and the depth below and above it.
+
+    The second number is what a chain pays that has no sacrum although one is in view, from below and from above.
+    """
+    fits = [-0.5 * np.square((values - mark.mean) / mark.spread) for mark, values in landmarks(column)]
+    # A landmark out of view speaks neither for a place nor against it: it costs what it does on average.
+    fit = np.nan_to_num(fits, nan=-0.5).sum(axis=0)
+    whole = np.isfinite(fits).all(axis=0)
     passed_over = max(0.0, float(fit[whole].max(initial=_NO_SACRUM)) - _NO_SACRUM)
     # The best place costs nothing, or a sacrum in view would be passed over.
     return _SHAPE * (fit - fit.max()), -_SHAPE * passed_over
@@ -167,11 +192,11 @@ class _Ends:
 
 
 def _best_chain(
-    emissions: tuple[Array, Array, Array], promontory: tuple[Array, float], fixed: tuple[int, int] | None = None
+    emissions: tuple[Array, Array, Array], top: tuple[Array, float], fixed: tuple[int, int] | None = None
 ) -> tuple[float, list[Segment]]:
     """The fit and the segments of the best chain; of those that carry a place at a step, where ``fixed`` names both."""
     inside, below, above = (values.copy() for values in emissions)
-    as_promontory, passed_over = promontory
+    as_promontory, passed_over = top
     if fixed is not None:
         step, carried = fixed
         inside[step, np.arange(len(COLUMN)) != carried] = _IMPOSSIBLE

@@ -2,11 +2,11 @@
 
 Squashing it to 4.4 mm would throw its resolution away and give it back as stairs. Every n-th slice, from each of the n
 first ones on, is a volume of its own at about the networks' spacing; segmented one by one and put back in their places,
-they leave every slice of the scan with labels of its own.
+they leave every slice of the scan with labels of its own. Thick slices stay where they are, too: between two of 4 mm
+there is nothing to be seen, and labels of slices in between would be given to the nearest.
 """
 
 import glob
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,21 +19,15 @@ from sshsnet_core.data.preprocessing import Preprocessed, Preprocessing
 from sshsnet_core.data.volumes import Geometry, Volume, read_image
 from sshsnet_core.progress import Progress
 
-#: Interleaved slices may lie so much further apart than those of training; resampling bridges what is left.
-_WIDER = 1.1
-
 
 def interleaves(slice_mm: float, learnt_mm: float) -> int:
-    """How many volumes of every n-th slice a scan is whose slices lie ``slice_mm`` apart: 4 at 1 mm, 1 from 2.5 on."""
-    return max(1, math.floor(_WIDER * learnt_mm / slice_mm))
+    """How many volumes of every n-th slice a scan is whose slices lie ``slice_mm`` apart: 4 at 1 mm, 1 from 3 on."""
+    return max(1, round(learnt_mm / slice_mm))
 
 
 def preprocess_scan(preprocessing: Preprocessing, image: Volume) -> Preprocessed:
-    """Section 4.2 for a scan from anywhere; thin slices stay where they were acquired. Raises ``VolumeError``."""
-    slice_mm, learnt_mm = image.geometry.spacing[0], preprocessing.spacing_mm[0]
-    if interleaves(slice_mm, learnt_mm) > 1:
-        preprocessing = Preprocessing((slice_mm, *preprocessing.spacing_mm[1:]))
-    return preprocessing(image)
+    """Section 4.2 for a scan from anywhere, whose slices stay where they were acquired. Raises ``VolumeError``."""
+    return Preprocessing((image.geometry.spacing[0], *preprocessing.spacing_mm[1:]))(image)
 
 
 def every_nth(volume: Volume, n: int) -> Volume:

@@ -33,7 +33,7 @@ class Segmenter:
     networks: Sequence[Segmentation]
 
     def prepare(self, image: Volume) -> Preprocessed:
-        """A scan from anywhere, preprocessed; thin slices stay where they are. ``VolumeError`` where nothing varies."""
+        """A scan from anywhere, preprocessed; its slices stay where they are. ``VolumeError`` where nothing varies."""
         return preprocess_scan(self.preprocessing, image)
 
     def probabilities(self, case: Preprocessed) -> np.ndarray:

@@ -235,6 +235,13 @@ def test_a_switch_joins_the_identity_only_where_it_is_turned(settings: Settings)
     assert kind_first.key == "2d-imagenet-cps-kind-first"
 
 
+def test_slices_drawn_evenly_are_another_training_of_the_2d_networks_alone(settings: Settings) -> None:
+    even = settings.changed({"even_slices": 0.5})
+    assert first_stage(even).fingerprint != first_stage(settings).fingerprint
+    assert second_stage(even, "sshsnet").fingerprint != second_stage(settings, "sshsnet").fingerprint
+    assert second_stage(even, "3d").fingerprint == second_stage(settings, "3d").fingerprint
+
+
 @pytest.mark.parametrize(
     "change",
     [{"arches_apart": True}, {"arches_apart": True, "cohort.arches": "apart"}, {"cohort.annotated": ("S", "L5")}],

@@ -84,12 +84,18 @@ def labels_identity(settings: Settings) -> dict[str, Any]:
     return {"classes": settings.classes, "annotation": annotation}
 
 
+def slices_identity(settings: Settings) -> dict[str, Any]:
+    """What decides the labelled slices: how labels are read, and the share that is drawn evenly where there is one."""
+    even = {"even_slices": settings.even_slices} if settings.even_slices else {}
+    return labels_identity(settings) | even
+
+
 def training_of(
     stage: Stage1, settings: Settings, folder: Path, identity: dict[str, Any], seed: int, effort: float
 ) -> Training:
     """How this stage 1 is trained. ``identity`` names the cases; the stage's own switches and settings join it here."""
     title = f"stage 1, {stage.key}"
-    identity = {**identity, **labels_identity(settings)}
+    identity = {**identity, **slices_identity(settings)}
     identity |= {"stage1": stage, "network": settings.network_2d.model_dump()}
     if stage.cps:
         identity["cps"] = stage.cps_identity(settings)
@@ -117,7 +123,7 @@ def train_stage1(
     """
     training.seed_everything()
     objective = build(stage, settings, stage.pretrained)
-    slices = SliceSamples(labelled, settings.slice_size, training.seed)
+    slices = SliceSamples(labelled, settings.slice_size, training.seed, settings.even_slices)
     both = CPSSamples(slices, pool, cutmix_mask if stage.cutmix else no_cutmix)
     starts = settings.cps.labels_only * settings.train_2d.epochs
 

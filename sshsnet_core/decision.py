@@ -12,6 +12,7 @@ from torch import Tensor
 from sshsnet_core.anatomy import ARCHES, STRUCTURES
 
 _KINDS = ("background", "vertebra", "disc", "arch")
+N_KINDS = len(_KINDS)
 VERTEBRA, DISC, ARCH = 1, 2, 3
 #: The kind of each of the 29 classes, as its place in ``_KINDS``; the paper's 20 come first.
 KIND = (0, *(_KINDS.index(structure.kind) for structure in (*STRUCTURES, *ARCHES)))

@@ -9,7 +9,8 @@ from sshsnet_core.anatomy import WHOLE
 from sshsnet_core.data.cohorts.annotated import read_annotated, without_masks
 from sshsnet_core.data.cohorts.base import Case, Cohort
 from sshsnet_core.data.cohorts.folder import read_folder
-from sshsnet_core.data.thin_slices import every_nth, interleaves, store_scans
+from sshsnet_core.data.preprocessing import Preprocessing
+from sshsnet_core.data.thin_slices import Interleave, every_nth, interleaves, store_scans
 from sshsnet_core.data.volumes import Volume
 from sshsnet_core.decision import volume_kind_first
 from sshsnet_core.evaluation.naming import name_column
@@ -24,6 +25,7 @@ from sshsnet_core.methods.sshsnet import SSHSNet, TrainedSSHSNet
 from sshsnet_core.methods.weights import SHIPPED, Weights
 from sshsnet_core.model import told_of
 from sshsnet_core.pictures.overlay import View
+from sshsnet_core.progress import Progress
 from sshsnet_core.scan import write_stranger
 from sshsnet_core.study import Study
 
@@ -132,8 +134,23 @@ def adapted_weights(weights: Weights, scans: Cohort, name: str, seed: int = 0) -
 
 def _adapted(study: Study, start: TrainedSSHSNet, training: Training, scans: Cohort) -> TrainedSSHSNet:
     pool = store_scans(scans.cases, study.preprocessing, study.runs / "pool")
-    adapt(start, training, study.job(ROW, FOLD).labelled, pool)
+    adapt(start, training, study.job(ROW, FOLD).labelled, pool, lambda: _names(start, pool, study.preprocessing))
     return load_adapted(start, training)
+
+
+def _names(start: TrainedSSHSNet, pool: Sequence[Interleave], preprocessing: Preprocessing) -> list[np.ndarray]:
+    """What each kind is called in the slices of every case of the pool: ``Naming.names`` of its scan.
+
+    Of thin slices, every n-th is enough to tell the levels of all. Names that are unsure are used and said to be.
+    """
+    middles = {case.path: case for case in pool if case.first == case.step // 2}
+    named = {}
+    with Progress("naming the scans", len(middles), "scan") as progress:
+        for path, case in middles.items():
+            naming = name_column(start(np.array(case.image)), preprocessing.spacing_mm)
+            named[path] = naming.names
+            progress.advance(f"{path.stem}, probability {naming.confidence:.2f}")
+    return [named[case.path] for case in pool]
 
 
 def adaptation(study: Study, scans: Cohort) -> Training:

@@ -53,6 +53,15 @@ def test_image_and_labels_move_together(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_several_maps_of_labels_move_as_one_does(seed: int) -> None:
+    labels, rng = torch.from_numpy(markers()), np.random.default_rng(seed)
+    _, several = augment_slice(torch.zeros(3, *labels.shape), torch.stack([labels, 2 * labels]), rng)
+    assert several is not None
+    assert torch.equal(several[0], slices(seed)[1])
+    assert torch.equal(several[1], 2 * several[0])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_spine_is_never_turned_over(seed: int) -> None:
     assert_upright(slices(seed)[1].numpy())
 

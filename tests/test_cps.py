@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from sshsnet_core.anatomy import ARCHES, DISCS, N_APART, VERTEBRAE
 from sshsnet_core.annotation import PAPER
 from sshsnet_core.learning.cps import (
     CrossPseudoSupervision,
@@ -19,6 +20,7 @@ from sshsnet_core.learning.cps import (
     mix,
     no_cutmix,
     pseudo_labels,
+    under_names,
 )
 from sshsnet_core.learning.losses import cross_entropy, supervised_loss
 from sshsnet_core.networks.deeplab2d import Output2D
@@ -159,6 +161,24 @@ def test_a_doubt_about_the_name_is_no_background_where_the_kind_is_decided_first
     assert set(pseudo_labels(Torn(), u["u0"], u["u1"], u["mask"], decide=likeliest_kind).unique().tolist()) == {1}
 
 
+def names_of_kinds(seed: int = 0, n: int = 2) -> Tensor:
+    """Names (N, 4, h, w) that some scan might have: of background none, of each other kind one of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    kinds = [[0], *([structure.label for structure in kind] for kind in (VERTEBRAE, DISCS, ARCHES))]
+    drawn = [torch.tensor(k)[torch.randint(0, len(k), (n, 12, 10), generator=generator)] for k in kinds]
+    return torch.stack(drawn, dim=1)
+
+
+def test_labels_keep_their_kind_and_take_the_names_of_the_column() -> None:
+    names = names_of_kinds()
+    labels = torch.randint(0, N_APART, (2, 12, 10), generator=torch.Generator().manual_seed(1))
+    named = under_names(labels, names)
+    for n, r, c in np.ndindex(*labels.shape):
+        label = int(labels[n, r, c])
+        kinds = [kind for kind, of in enumerate((VERTEBRAE, DISCS, ARCHES), 1) if label in [s.label for s in of]]
+        assert named[n, r, c] == names[n, kinds[0] if label else 0, r, c]
+
+
 def test_without_cutmix_the_first_image_stays_as_it_is() -> None:
     data = batch()
     mask = torch.from_numpy(no_cutmix((12, 10), np.random.default_rng(0)))[None]
@@ -203,6 +223,21 @@ def test_equations_6_to_8(objective: CrossPseudoSupervision) -> None:
     assert losses["supervised"].item() == pytest.approx(supervised.item(), abs=1e-5)
     assert losses["cps"].item() == pytest.approx(cps.item(), abs=1e-5)
     assert losses["loss"].item() == pytest.approx(supervised.item() + 0.7 * cps.item(), abs=1e-5)
+
+
+def test_under_names_each_branch_learns_the_others_kinds_and_the_columns_names() -> None:
+    torch.manual_seed(0)
+    objective = CrossPseudoSupervision(lambda: Tiny(N_APART), 1.0, decide=likeliest_kind).eval()
+    b, names = batch(), names_of_kinds()
+    first, second = objective.branches
+    mixed = mix(b["u0"], b["u1"], b["mask"])
+    label_1, label_2 = (
+        under_names(pseudo_labels(branch, b["u0"], b["u1"], b["mask"], decide=likeliest_kind), names)
+        for branch in (first, second)
+    )
+    cps = pixel_mean(first(mixed).scores, label_2) + pixel_mean(second(mixed).scores, label_1)
+    assert objective({**b, "names": names})["cps"].item() == pytest.approx(cps.item(), abs=1e-5)
+    assert abs(objective(b)["cps"].item() - cps.item()) > 0.01
 
 
 def gradients(module: nn.Module) -> list[Tensor]:

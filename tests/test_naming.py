@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from sshsnet_core.anatomy import COLUMN, DISCS, N_CLASSES, VERTEBRAE, by_name
+from sshsnet_core.anatomy import COLUMN, DISCS, N_APART, N_CLASSES, VERTEBRAE, by_name
 from sshsnet_core.benchmarks.naming import fit_temperature
+from sshsnet_core.decision import KIND, volume_kind_first
 from sshsnet_core.evaluation.chain import alternatives, promontory
 from sshsnet_core.evaluation.column import Column
 from sshsnet_core.evaluation.naming import Naming, name_column
@@ -52,6 +53,17 @@ def voted(labels: np.ndarray, certainty: float = 0.7, shift: int = 0, classes: i
 def right(naming: Naming, labels: np.ndarray) -> float:
     """Share of the column's voxels that have their own name."""
     return float((naming.labels[labels > 0] == labels[labels > 0]).mean())
+
+
+@pytest.mark.parametrize("classes", [N_CLASSES, N_APART])
+def test_labels_are_the_names_of_their_kind_where_they_are(classes: int) -> None:
+    probabilities = voted(drawn(), classes=classes)
+    naming = name_column(probabilities, SPACING)
+    kinds = np.array(KIND)[volume_kind_first(probabilities)]
+    for z, row, column in np.argwhere(kinds)[::97]:
+        assert naming.labels[z, row, column] == naming.names[kinds[z, row, column], row, column]
+    assert (naming.names[0] == 0).all()
+    assert (naming.labels[kinds == 0] == 0).all()
 
 
 @pytest.mark.parametrize("certainty", [0.9, 0.5])

@@ -33,7 +33,7 @@ from sshsnet_core.data.sampling import (
     three_slices,
 )
 from sshsnet_core.data.store import StoredCase
-from sshsnet_core.learning.cps import cutmix_mask
+from sshsnet_core.learning.cps import cutmix_mask, mix
 
 SHAPE = (4, 44, 36)
 PADDED = (4, 48, 40)
@@ -284,6 +284,19 @@ def test_slices_are_category_balanced(make_case: MakeCase, monkeypatch: pytest.M
     assert 0.4 < share < 0.65
 
 
+def test_a_share_of_the_slices_is_any_slice(make_case: MakeCase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a case with labels in one slice of eight: half of the samples by class, and an eighth of the other half."""
+    monkeypatch.setattr(sampling, "augment_slice", lambda image, labels, rng: (image, labels))
+    labels = np.zeros((8, 16, 16))
+    labels[2] = 3
+    cases = [make_case("case", np.repeat(np.arange(8.0), 256).reshape(labels.shape), labels)]
+    samples = SliceSamples(cases, (8, 8), 0, even=0.5)
+    drawn = [samples[index] for index in range(300)]
+    assert np.mean([bool(batch["labels"].any()) for batch in drawn]) == pytest.approx(0.5 + 0.5 / 8, abs=0.08)
+    # Also the slices at the ends, of which one or the other neighbour is missing.
+    assert {batch["image"][1].max().item() for batch in drawn} == set(range(8))
+
+
 def test_arches_are_drawn_as_classes_of_their_own(make_case: MakeCase, monkeypatch: pytest.MonkeyPatch) -> None:
     """Labels 2, 20 and 28 of one slice each: every sample shows exactly one of them, each in a third of the samples."""
     monkeypatch.setattr(sampling, "augment_slice", lambda image, labels, rng: (image, labels))
@@ -320,6 +333,21 @@ def test_cps_samples(cases: list[StoredCase], make_case: MakeCase) -> None:
         assert not torch.equal(batch["u0"], batch["u1"])
         # The labelled slice is the one that training on labels alone would see.
         assert equal({name: batch[name] for name in ("image", "labels")}, labelled[index])
+
+
+def test_names_are_cut_where_the_slice_is_and_mixed_as_it_will_be(
+    make_case: MakeCase, cases: list[StoredCase], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "augment_slice", lambda image, labels, rng: (image, labels))
+    rng = np.random.default_rng(0)
+    planes = [np.repeat(np.repeat(rng.integers(1, 20, (4, 20, 14)), 2, 1), 2, 2).astype(np.uint8) for _ in range(2)]
+    # Each case's slices show what its vertebrae are called.
+    pool = [make_case(f"scan{n}", np.stack([plane[1]] * 3).astype(np.float32)) for n, plane in enumerate(planes)]
+    samples = CPSSamples(SliceSamples(cases, (12, 24), 0), pool, cutmix_mask, planes)
+    for index in range(20):
+        batch = samples[index]
+        assert (batch["names"].shape, batch["names"].dtype) == ((4, 12, 24), torch.int64)
+        assert torch.equal(batch["names"][1].float(), mix(batch["u0"], batch["u1"], batch["mask"])[1])
 
 
 def test_a_patch_is_cropped_everywhere_at_the_same_place(

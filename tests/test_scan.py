@@ -16,6 +16,7 @@ from sshsnet_core.anatomy import COLUMN, N_APART, N_CLASSES, by_name
 from sshsnet_core.data.cohorts.phantom import phantom_case
 from sshsnet_core.data.preprocessing import Restoration
 from sshsnet_core.data.volumes import Geometry, VolumeError, read_image, read_labels, write_image
+from sshsnet_core.decision import N_KINDS
 from sshsnet_core.evaluation.naming import Naming
 from sshsnet_core.methods import stage1
 from sshsnet_core.methods.seen import Seen
@@ -186,7 +187,8 @@ def shifted(probabilities, spacing_mm):
     labels = probabilities[1:].argmax(axis=0) + 2
     labels[probabilities[0] == 1] = 0
     runner_up = ("every name one level lower", 0.25)
-    return Naming(labels.astype(np.uint8), ("L4", "L3", "L2"), 0.75, runner_up, ("The column is made up.",))
+    names = np.zeros((N_KINDS, *labels.shape[1:]), np.uint8)
+    return Naming(labels.astype(np.uint8), names, ("L4", "L3", "L2"), 0.75, runner_up, ("The column is made up.",))
 
 
 def test_levels_are_named_from_the_whole_column(apart, stranger, tmp_path, monkeypatch):

@@ -62,12 +62,14 @@ def _apply(transform: Compose, sample: dict[str, Tensor], rng: np.random.Generat
 
 
 def augment_slice(image: Tensor, labels: Tensor | None, rng: np.random.Generator) -> tuple[Tensor, Tensor | None]:
-    """Augment a three-slice input (3, h, w) and, where there are any, its labels (h, w)."""
+    """Augment a three-slice input (3, h, w) and, where there are any, its labels (h, w) or maps of them (K, h, w)."""
     if rng.random() < 0.5:
         image = image.flip(0)
-    sample = {"image": image} if labels is None else {"image": image, "labels": labels[None].float()}
+    sample = {"image": image}
+    if labels is not None:
+        sample["labels"] = labels.reshape(-1, *image.shape[-2:]).float()
     sample = _apply(_slice_transform(*image.shape[-2:], labels is not None), sample, rng)
-    return sample["image"].float(), None if labels is None else sample["labels"][0].long()
+    return sample["image"].float(), None if labels is None else sample["labels"].long().reshape(labels.shape)
 
 
 def augment_volume(batch: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:

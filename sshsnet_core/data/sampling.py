@@ -83,10 +83,18 @@ class Pictured(Protocol):
     def image(self) -> np.ndarray: ...
 
 
-def unlabelled_slice(case: Pictured, index: int, size: tuple[int, int], rng: np.random.Generator) -> Tensor:
-    """A slice with its neighbours (3, h, w) at the common size, augmented."""
+def unlabelled_slice(
+    case: Pictured, index: int, size: tuple[int, int], rng: np.random.Generator, names: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """A slice with its neighbours (3, h, w) at the common size, augmented; ``names`` (K, H/2, W/2) likewise."""
     image = slice_input(case.image, index)
-    return augment_slice(fit(image, size, place(image.shape, size, rng)), None, rng)[0]
+    at = place(image.shape, size, rng)
+    return augment_slice(fit(image, size, at), None if names is None else fit(names, size, at), rng)
+
+
+def halve_names(names: np.ndarray) -> Tensor:
+    """What each kind of structure is called in a plane (K, H, W), downsampled once: (K, H/2, W/2), int64."""
+    return torch.from_numpy(halve_labels(pad_volume(names)).astype(np.int64))
 
 
 def labelled_slice(
@@ -114,17 +122,23 @@ class SliceSamples(Dataset[Batch]):
 
     The paper does not say how slices are drawn. They are category-balanced, as the patches of stage 2 are: a class at
     random among those that the cases show, a case that shows it, a slice that holds it. T9 would hardly be seen else.
+    A share of them, ``even``, is any slice of any case instead.
     """
 
-    def __init__(self, cases: Sequence[StoredCase], size: tuple[int, int], seed: int) -> None:
-        self.cases, self.size, self.seed = cases, size, seed
+    def __init__(self, cases: Sequence[StoredCase], size: tuple[int, int], seed: int, even: float = 0.0) -> None:
+        self.cases, self.size, self.seed, self.even = cases, size, seed, even
         self.showing = cases_by_class(cases)
 
     def __getitem__(self, index: int) -> Batch:
         rng = np.random.default_rng([self.seed, index])
-        label = int(rng.choice(list(self.showing)))
-        case = self.cases[int(rng.choice(self.showing[label]))]
-        image, labels = labelled_slice(case, int(rng.choice(case.voxels(label)[:, 0])), self.size, rng)
+        if self.even and rng.random() < self.even:
+            case = self.cases[int(rng.integers(len(self.cases)))]
+            at = int(rng.integers(case.image.shape[0]))
+        else:
+            label = int(rng.choice(list(self.showing)))
+            case = self.cases[int(rng.choice(self.showing[label]))]
+            at = int(rng.choice(case.voxels(label)[:, 0]))
+        image, labels = labelled_slice(case, at, self.size, rng)
         return {"image": image, "labels": labels}
 
 
@@ -132,23 +146,36 @@ class CPSSamples(Dataset[Batch]):
     """A labelled slice, two slices of the unlabelled pool and the CutMix mask that mixes them: section 3.1.2.
 
     ``image`` (3, h, w), ``labels`` (h, w), ``u0`` and ``u1`` (3, h, w), ``mask`` (1, h, w). The pool's slices are drawn
-    evenly and its masks, where a phantom has one, are never read.
+    evenly and its masks, where a phantom has one, are never read. With ``names`` (K, H, W), for each case of the pool
+    what a structure of each kind is called in any of its slices, also ``names`` (K, h, w), mixed as the images will be.
     """
 
-    def __init__(self, labelled: SliceSamples, pool: Sequence[Pictured], mask: "MaskSource") -> None:
+    def __init__(
+        self,
+        labelled: SliceSamples,
+        pool: Sequence[Pictured],
+        mask: "MaskSource",
+        names: Sequence[np.ndarray] | None = None,
+    ) -> None:
         self.labelled, self.pool, self.mask = labelled, pool, mask
+        self.names = None if names is None else [halve_names(of) for of in names]
 
     def __getitem__(self, index: int) -> Batch:
         # The 1 keeps this generator apart from that of the labelled slice of the same number.
         rng = np.random.default_rng([self.labelled.seed, index, 1])
-        u0, u1 = (self._unlabelled(rng) for _ in range(2))
+        (u0, names_0), (u1, names_1) = (self._unlabelled(rng) for _ in range(2))
         mask = torch.from_numpy(self.mask(self.labelled.size, rng))
-        return {**self.labelled[index], "u0": u0, "u1": u1, "mask": mask}
+        batch = {**self.labelled[index], "u0": u0, "u1": u1, "mask": mask}
+        if names_0 is not None and names_1 is not None:
+            batch["names"] = torch.where(mask.bool(), names_1, names_0)
+        return batch
 
-    def _unlabelled(self, rng: np.random.Generator) -> Tensor:
-        case = self.pool[int(rng.integers(len(self.pool)))]
+    def _unlabelled(self, rng: np.random.Generator) -> tuple[Tensor, Tensor | None]:
+        number = int(rng.integers(len(self.pool)))
+        case = self.pool[number]
         index = int(rng.integers(case.image.shape[0]))
-        return unlabelled_slice(case, index, self.labelled.size, rng)
+        names = None if self.names is None else self.names[number]
+        return unlabelled_slice(case, index, self.labelled.size, rng, names)
 
 
 class MaskSource(Protocol):

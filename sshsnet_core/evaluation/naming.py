@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy.special import softmax
 
 from sshsnet_core.anatomy import ARCH_OFFSET, DISCS, N_CLASSES, VERTEBRAE
-from sshsnet_core.decision import ARCH, DISC, KIND, VERTEBRA, volume_kind_first
+from sshsnet_core.decision import ARCH, DISC, KIND, N_KINDS, VERTEBRA, volume_kind_first
 from sshsnet_core.evaluation.chain import Segment, alternatives
 from sshsnet_core.evaluation.column import STEP_MM, Column
 
@@ -34,6 +34,8 @@ class Naming:
 
     #: uint8 (Z, H, W), numbers as the network's classes.
     labels: npt.NDArray[np.uint8]
+    #: What a structure of each kind (``decision.KIND``) is called at a pixel, in any slice: uint8 (4, H, W).
+    names: npt.NDArray[np.uint8]
     #: The names found along the column, from below.
     levels: tuple[str, ...]
     #: Probability that the names are right, and the chain that comes next: in words, with its own probability.
@@ -48,7 +50,8 @@ def name_column(probabilities: npt.NDArray, spacing_mm: tuple[float, float, floa
     kinds = volume_kind_first(probabilities)
     column = Column.of(probabilities, spacing_mm)
     if column is None:
-        return Naming(np.zeros_like(kinds), (), 0.0, None, ("No spinal column was found.",))
+        nameless = np.zeros((N_KINDS, *kinds.shape[1:]), np.uint8)
+        return Naming(np.zeros_like(kinds), nameless, (), 0.0, None, ("No spinal column was found.",))
     chains = alternatives(column)
     chances = softmax(np.array([chain.fit for chain in chains]) / TEMPERATURE)
     best, *rest = np.argsort(-chances)
@@ -56,16 +59,14 @@ def name_column(probabilities: npt.NDArray, spacing_mm: tuple[float, float, floa
     if rest:
         runner_up = _in_words(chains[rest[0]].shift - chains[best].shift), float(chances[rest[0]])
     segments, confidence = chains[best].segments, float(chances[best])
-    labels = _relabelled(kinds, column, segments, arches_apart=len(probabilities) > N_CLASSES)
+    names = _names(column, segments, arches_apart=len(probabilities) > N_CLASSES)
+    labels = np.take_along_axis(names, np.array(KIND)[kinds], axis=0)
     levels = tuple(segment.structure.name for segment in segments)
-    return Naming(labels, levels, confidence, runner_up, _flags(column, segments, confidence))
+    return Naming(labels, names, levels, confidence, runner_up, _flags(column, segments, confidence))
 
 
-def _relabelled(
-    kinds: npt.NDArray[np.uint8], column: Column, segments: list[Segment], arches_apart: bool
-) -> npt.NDArray[np.uint8]:
-    """Voxels of each kind under the name of the segment of their kind that lies nearest along the axis."""
-    kind = np.array(KIND)[kinds]
+def _names(column: Column, segments: list[Segment], arches_apart: bool) -> npt.NDArray[np.uint8]:
+    """For each kind the name of its segment that lies nearest along the axis, (4, H, W); 0 above the last of them."""
     inside = column.along <= segments[-1].end + 1
     hanging = np.clip(_HANGING * (column.behind - _BEHIND_MM), 0, _LOWEST_MM) / STEP_MM
     body = _names_at(segments, "vertebra", column.along)
@@ -75,7 +76,8 @@ def _relabelled(
         arch = np.where(arch > VERTEBRAE[0].label, arch + ARCH_OFFSET, arch)
     else:
         body = np.where(column.behind > _BEHIND_MM, arch, body)
-    named = np.select([kind == VERTEBRA, kind == DISC, kind == ARCH], [body, disc, arch], 0)
+    of_kind = {VERTEBRA: body, DISC: disc, ARCH: arch}
+    named = np.stack([of_kind.get(kind, np.zeros_like(body)) for kind in range(N_KINDS)])
     return np.where(inside, named, 0).astype(np.uint8)
 
 

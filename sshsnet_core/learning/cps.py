@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sshsnet_core.annotation import Groups
-from sshsnet_core.decision import kind_first
+from sshsnet_core.decision import KIND, kind_first
 from sshsnet_core.learning.losses import cross_entropy, supervised_loss
 
 Batch = Mapping[str, Tensor]
@@ -54,6 +54,15 @@ def largest(scores: Tensor) -> Tensor:
 def likeliest_kind(scores: Tensor) -> Tensor:
     """Outside the paper: the likeliest kind first and then the name, so that a doubt about names eats no outline."""
     return kind_first(scores.float().softmax(dim=1))
+
+
+def under_names(labels: Tensor, names: Tensor) -> Tensor:
+    """Outside the paper: labels (N, h, w) keep their kind and are called what ``names`` (N, 4, h, w) has for it there.
+
+    A branch that is off by one level would teach the other to be; along the whole column the names can be told.
+    """
+    kinds = torch.tensor(KIND, device=labels.device)[labels]
+    return names.gather(1, kinds.unsqueeze(1)).squeeze(1)
 
 
 @torch.no_grad()
@@ -111,7 +120,7 @@ class CrossPseudoSupervision(nn.Module):
         supervised = self.supervision(batch["image"], batch["labels"])
         if "mask" not in batch:
             return {"loss": supervised, "supervised": supervised}
-        cps = self.cross_supervision(batch["u0"], batch["u1"], batch["mask"])
+        cps = self.cross_supervision(batch["u0"], batch["u1"], batch["mask"], batch.get("names"))
         return {"loss": supervised + self.weight * cps, "supervised": supervised, "cps": cps}
 
     def supervision(self, image: Tensor, labels: Tensor) -> Tensor:
@@ -119,11 +128,16 @@ class CrossPseudoSupervision(nn.Module):
         first, second = (supervised_loss(branch(image).scores, labels, self.groups) for branch in self.branches)
         return first + second
 
-    def cross_supervision(self, u0: Tensor, u1: Tensor, mask: Tensor) -> Tensor:
-        """L_cps (Equation 8): both branches on the mixed image, each under the other's pseudo label."""
+    def cross_supervision(self, u0: Tensor, u1: Tensor, mask: Tensor, names: Tensor | None = None) -> Tensor:
+        """L_cps (Equation 8): both branches on the mixed image, each under the other's pseudo label.
+
+        With ``names`` (N, 4, h, w), of the mixed image, under these (``under_names``).
+        """
         first, second = self.branches
         label_1, label_2 = (
             pseudo_labels(branch, u0, u1, mask, self.evaluating, self.decide) for branch in (first, second)
         )
+        if names is not None:
+            label_1, label_2 = under_names(label_1, names), under_names(label_2, names)
         mixed = mix(u0, u1, mask)
         return cross_entropy(first(mixed).scores, label_2) + cross_entropy(second(mixed).scores, label_1)

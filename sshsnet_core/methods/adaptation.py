@@ -2,19 +2,22 @@
 
 Section 3.1.2 beyond the paper's rows. Both branches go on from what they have learnt of phantoms; the scans are the
 unlabelled pool. Where the branches are torn between two names of one vertebra, background would win as the pseudo label
-and be learnt from: outlines and posterior elements would be eaten, epoch by epoch. So the kind is decided first.
+and be learnt from: outlines and posterior elements would be eaten, epoch by epoch. So the kind is decided first. And
+where both are off by one level, each would learn that from the other: names are those that fit the whole column.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
-from torch import nn
+from torch import Tensor, nn
 
-from sshsnet_core.data.sampling import CPSSamples, Pictured, SliceSamples
+from sshsnet_core.data.sampling import CPSSamples, Pictured, SliceSamples, halve_names
 from sshsnet_core.data.store import StoredCase
-from sshsnet_core.learning.cps import cutmix_mask
+from sshsnet_core.learning.cps import cutmix_mask, under_names
 from sshsnet_core.learning.training import Training, TrainingError, load_trained, train
 from sshsnet_core.methods import stage1
 from sshsnet_core.methods.sshsnet import TrainedSSHSNet
@@ -23,19 +26,27 @@ from sshsnet_core.settings import Settings
 
 ADAPTED = Stage1(pretrained=True, cps=True, kind_first=True)
 
+#: What a structure of each kind is called in any slice of a scan, uint8 (4, H, W), for every case of a pool.
+Names = Sequence[np.ndarray]
+
 
 def training_of(settings: Settings, folder: Path, identity: dict[str, Any], seed: int) -> Training:
     """How the branches are trained on. ``identity`` names the weights that they start from, the phantoms and scans."""
-    cps = {**ADAPTED.cps_identity(settings), "weight": settings.adaptation.weight}
-    identity = {**identity, **stage1.labels_identity(settings), "cps": cps}
+    cps = {**ADAPTED.cps_identity(settings), "weight": settings.adaptation.weight, "names": "of columns"}
+    identity = {**identity, **stage1.slices_identity(settings), "cps": cps}
     return Training(folder, f"adapting to {folder.name}", settings.adaptation.train, identity, seed)
 
 
 def adapt(
-    start: TrainedSSHSNet, training: Training, labelled: Sequence[StoredCase], pool: Sequence[Pictured]
+    start: TrainedSSHSNet,
+    training: Training,
+    labelled: Sequence[StoredCase],
+    pool: Sequence[Pictured],
+    names: Callable[[], Names],
 ) -> pd.DataFrame:
     """Train on, or continue, or find finished; the history. ``training.folder`` holds the result.
 
+    ``names`` tells what pseudo labels are called in each case of the pool; asked only where something is left to train.
     Raises ``TrainingError`` for weights of a single branch: CPS needs two that disagree.
     """
     if len(start.branches) != 2:
@@ -45,14 +56,16 @@ def adapt(
     objective = _objective(settings)
     for branch, trained in zip(objective.branches, start.branches, strict=True):  # type: ignore[arg-type]
         branch.load_state_dict(trained.state_dict())
-    slices = SliceSamples(labelled, settings.slice_size, training.seed)
-    samples = CPSSamples(slices, pool, cutmix_mask)
-    record = stage1.pseudo_label_record(training, pool)
+    slices = SliceSamples(labelled, settings.slice_size, training.seed, settings.even_slices)
+    record, told = stage1.pseudo_label_record(training, pool), cache(names)
+
+    def decide(scores: Tensor) -> Tensor:
+        return under_names(ADAPTED.decide(scores), halve_names(told()[0])[None].to(scores.device))
 
     def write(epoch: int) -> None:
-        record.write(epoch, objective.branches, ADAPTED.decide)  # type: ignore[arg-type]
+        record.write(epoch, objective.branches, decide)  # type: ignore[arg-type]
 
-    return train(training, objective, lambda epoch: samples, write)
+    return train(training, objective, lambda epoch: CPSSamples(slices, pool, cutmix_mask, told()), write)
 
 
 def load_adapted(start: TrainedSSHSNet, training: Training) -> TrainedSSHSNet:

@@ -3,7 +3,8 @@
 The shipped networks segment the cases that fold 0 of profile ``real`` holds out. Few minutes on one core.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +13,14 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from sshsnet_core.anatomy import DISCS, VERTEBRAE, WHOLE
+from sshsnet_core.data.cohorts.phantom_randomised import draw_variant
+from sshsnet_core.data.cohorts.phantom_spine import Variant
 from sshsnet_core.data.store import StoredCase
 from sshsnet_core.decision import volume_kind_first
 from sshsnet_core.evaluation.chain import DEPTH, LEAN, Chain, alternatives, landmarks
 from sshsnet_core.evaluation.column import Column
 from sshsnet_core.evaluation.metrics import score_case
-from sshsnet_core.evaluation.naming import name_column
+from sshsnet_core.evaluation.naming import TRANSITIONAL, name_column
 from sshsnet_core.methods.weights import SHIPPED, Weights
 from sshsnet_core.progress import Progress
 from sshsnet_core.study import Study
@@ -26,35 +29,76 @@ OWN, NAMED = "networks' own, kind before name", "named from the column"
 
 
 def main() -> None:
-    """Levels named right and DSC with and without naming, how sure it is, and the temperature that would be honest."""
+    """Levels named right and DSC with and without naming, how sure it is, and what it says of the sacrum."""
     study, networks = Study.open("real"), Weights.read(SHIPPED).trained
-    whole = np.array(WHOLE, np.uint8)
-    scores, confidences, fits, right = [], [], [], []
+    found = []
     with Progress("naming", len(study.folds[0].validation), "case") as progress:
         for name in study.folds[0].validation:
-            case = study.store.case(name)
-            probabilities, spacing_mm = networks(case.image), case.restoration.spacing
-            naming = name_column(probabilities, spacing_mm)
-            truth = whole[np.array(case.labels)]
-            for which, labels in ((OWN, volume_kind_first(probabilities)), (NAMED, naming.labels)):
-                scores.append(pd.DataFrame(score_case(whole[labels], truth, spacing_mm)).assign(names=which, case=name))
-            column = Column.of(probabilities, spacing_mm)
-            if column is not None:
-                chains = alternatives(column)
-                confidences.append(naming.confidence)
-                fits.append(np.array([chain.fit for chain in chains]))
-                right.append(int(np.argmax([levels_right(chain, column, case) for chain in chains])))
+            # Cases are counted from 1.
+            drawn = np.random.default_rng([study.settings.cohort.seed, int(name.removeprefix("Case")) - 1])
+            found.append(Named.of(study.store.case(name), networks, draw_variant(drawn)))
             progress.advance(name)
-    table = pd.concat(scores)
-    subjects = table.groupby(["names", "metric", "case"])["value"].mean().groupby(["names", "metric"]).mean()
-    levels = table.groupby(["names", "metric"])["value"].mean()
-    for which in (OWN, NAMED):
-        print(f"{which}: {levels[which, 'id_overlap']:.1%} of levels right, DSC {subjects[which, 'dsc']:.3f}")
-    best = np.mean([int(fit.argmax()) == index for fit, index in zip(fits, right, strict=True)])
-    print(f"{len(fits)} columns: the best chain is right in {best:.1%}, mean confidence {np.mean(confidences):.2f};")
-    print(f"the temperature that these phantoms would call honest is {fit_temperature(fits, right):.2f}.")
+    print_scores(pd.concat([named.scores for named in found]))
+    print_confidence([named for named in found if len(named.fits)])
+    print("\nColumns whose lowest vertebra was flagged as transitional, by what was drawn:")
+    flags = pd.DataFrame([(named.variant, named.transitional) for named in found], columns=["drawn", "flagged"])
+    print(flags.groupby("drawn")["flagged"].agg(["sum", "count"]).to_string())
     print("\nThe top of the sacrum in the masks of the phantoms that were learnt from, beside what naming expects:")
     print(at_the_sacrum([study.store.case(name) for name in study.folds[0].training]).round(2).to_string())
+
+
+@dataclass(frozen=True, eq=False)
+class Named:
+    """What naming makes of one phantom, which is a ``variant``."""
+
+    variant: Variant
+    #: Tidy scores (structure, metric, value) under both kinds of ``names``.
+    scores: pd.DataFrame
+    confidence: float
+    transitional: bool
+    #: The fits of its chains, and which of them bears the true names; empty where no column was found.
+    fits: npt.NDArray[np.floating]
+    right: int
+
+    @classmethod
+    def of(cls, case: StoredCase, networks: Callable[[np.ndarray], np.ndarray], variant: Variant) -> "Named":
+        """Segment it, name its levels, score both."""
+        whole = np.array(WHOLE, np.uint8)
+        probabilities, spacing_mm = networks(case.image), case.restoration.spacing
+        naming, truth = name_column(probabilities, spacing_mm), whole[np.array(case.labels)]
+        both = {OWN: volume_kind_first(probabilities), NAMED: naming.labels}
+        scores = [
+            pd.DataFrame(score_case(whole[labels], truth, spacing_mm)).assign(names=names, case=case.name)
+            for names, labels in both.items()
+        ]
+        column = Column.of(probabilities, spacing_mm)
+        chains = [] if column is None else alternatives(column)
+        counts = [levels_right(chain, column, case) for chain in chains if column is not None]
+        return cls(
+            variant,
+            pd.concat(scores),
+            naming.confidence,
+            any(TRANSITIONAL in flag for flag in naming.flags),
+            np.array([chain.fit for chain in chains]),
+            int(np.argmax(counts)) if counts else 0,
+        )
+
+
+def print_scores(scores: pd.DataFrame) -> None:
+    """Levels named right, over all levels, and the mean of subjects of DSC, under both kinds of names."""
+    subjects = scores.groupby(["names", "metric", "case"])["value"].mean().groupby(["names", "metric"]).mean()
+    levels = scores.groupby(["names", "metric"])["value"].mean()
+    for names in (OWN, NAMED):
+        print(f"{names}: {levels[names, 'id_overlap']:.1%} of levels right, DSC {subjects[names, 'dsc']:.3f}")
+
+
+def print_confidence(found: Sequence[Named]) -> None:
+    """How often the best chain is right, how sure it says to be, and how sure it might have been."""
+    fits, right = [named.fits for named in found], [named.right for named in found]
+    best = np.mean([int(fit.argmax()) == index for fit, index in zip(fits, right, strict=True)])
+    sure = np.mean([named.confidence for named in found])
+    print(f"{len(fits)} columns: the best chain is right in {best:.1%}, mean confidence {sure:.2f};")
+    print(f"the temperature that these phantoms would call honest is {fit_temperature(fits, right):.2f}.")
 
 
 def levels_right(chain: Chain, column: Column, case: StoredCase) -> int:

@@ -22,7 +22,9 @@ from sshsnet_core.evaluation.column import STEP_MM, Column
 #: cautious (``benchmarks.naming`` measures by how much).
 TEMPERATURE = 20.0
 #: A disc below the lowest vertebra that is so much lower than the next one speaks of a transitional vertebra.
-_TRANSITIONAL = 0.5
+_MUCH_LOWER = 0.5
+#: The word by which that flag is known.
+TRANSITIONAL = "transitional"
 _UNSURE = 0.8
 # Behind the axis by more than this (mm) there are arches. They hang down, the more the further behind, to this limit.
 _BEHIND_MM, _HANGING, _LOWEST_MM = 25.0, 0.35, 22.0
@@ -103,8 +105,8 @@ def _flags(column: Column, segments: list[Segment], confidence: float) -> tuple[
     lowest, above = (DISCS[i].name for i in (0, 1))
     if lowest in found and above in found:
         heights = [_disc_mass(column, found[name]) for name in (lowest, above)]
-        if heights[0] < _TRANSITIONAL * heights[1]:
-            flags.append(f"{lowest} is much lower than {above}: the lowest vertebra may be transitional.")
+        if heights[0] < _MUCH_LOWER * heights[1]:
+            flags.append(f"{lowest} is much lower than {above}: the lowest vertebra may be {TRANSITIONAL}.")
     if confidence < _UNSURE:
         flags.append(f"The names are unsure (probability {confidence:.2f}): count from a level that is certain.")
     return tuple(flags)

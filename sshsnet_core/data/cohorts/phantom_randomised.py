@@ -44,12 +44,17 @@ def randomised_case(rng: Generator, scale: float) -> tuple[Array, Array, tuple[f
 
     ``scale`` is relative to clinical pixels of about 0.4 mm, as for MRSpineSeg's phantoms.
     """
-    variant: Variant = rng.choice(np.array(["usual", "lumbarised", "sacralised"]), p=[0.84, 0.08, 0.08])
+    variant = draw_variant(rng)
     view = _draw_view(rng, scale)
     spine = _draw_spine(rng, variant, view)
     anatomy = build_anatomy(rng, spine, view.shape, view.slice_mm, view.pixel_mm, Varied)
     image = render_randomised(rng, anatomy, view.pixel_mm)
     return image, anatomy.labels, (view.slice_mm, view.pixel_mm, view.pixel_mm)
+
+
+def draw_variant(rng: Generator) -> Variant:
+    """How the lumbosacral junction is built: the first that is drawn of a case."""
+    return rng.choice(np.array(["usual", "lumbarised", "sacralised"]), p=[0.84, 0.08, 0.08])
 
 
 def _draw_view(rng: Generator, scale: float) -> View:

@@ -199,6 +199,9 @@ class Settings(_Frozen):
     #: Share of stage 1's labelled slices that are drawn evenly from all, those that show nothing among them; the rest
     #: is category-balanced. Balanced alone, the slices at the sides of the spine are hardly seen, and called too full.
     even_slices: Annotated[float, Field(ge=0, le=1)] = 0.0
+    #: Over what stage 1's Dice loss (Equation 11) sums up: each slice, as printed, or the slices of a batch. Over a
+    #: slice it makes structures too large where slices cut through their sides (``learning.losses.soft_dice``).
+    slice_dice_over: Literal["sample", "batch"] = "sample"
     #: Size (Z, h, w) of a stage 2 patch at full resolution; h and w are multiples of the 3D network's stride of 16.
     patch: tuple[Positive, StrideMultiple, StrideMultiple] = (12, 192, 192)
     #: Share of a window that the next one covers again, at inference.

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sshsnet_core.learning.losses import cross_entropy, soft_dice, supervised_loss
+from sshsnet_core.learning.losses import DiceOver, cross_entropy, soft_dice, supervised_loss
 
 SIZES = st.tuples(st.integers(1, 3), st.integers(2, 6), st.integers(1, 5), st.integers(1, 4), st.integers(0, 2**31))
 
@@ -59,6 +59,38 @@ def test_equations_10_and_11(sizes: tuple[int, int, int, int, int]) -> None:
     assert soft_dice(scores, labels).item() == pytest.approx(equation_11(scores, labels), abs=1e-5)
     expected = equation_10(scores, labels) + equation_11(scores, labels)
     assert supervised_loss(scores, labels).item() == pytest.approx(expected, abs=1e-5)
+
+
+@settings(deadline=None, max_examples=30)
+@given(SIZES)
+def test_equation_11_over_a_batch_takes_all_its_pixels_for_one_sample(sizes: tuple[int, int, int, int, int]) -> None:
+    scores, labels = draw(*sizes)
+    every = [pixel for sample in pixels(scores, labels) for pixel in sample]
+    coefficients = []
+    for c in sorted({o for _, o in every}):
+        overlap = sum((o == c) * r[c] for r, o in every)
+        coefficients.append(2 * overlap / sum((o == c) + r[c] for r, o in every))
+    expected = -sum(coefficients) / len(coefficients)
+    assert soft_dice(scores, labels, "batch").item() == pytest.approx(expected, abs=1e-5)
+    loss = supervised_loss(scores, labels, dice_over="batch").item()
+    assert loss == pytest.approx(equation_10(scores, labels) + expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("over", ["sample", "batch"])
+def test_only_over_a_sample_does_dice_call_what_is_there_in_three_of_ten(over: DiceOver) -> None:
+    """Beside a slice that is certain, one with 100 pixels that are all of a structure in three cases out of ten."""
+    truth = torch.zeros(2, 20, 50, dtype=torch.long)
+    truth[0, :10] = 1
+    certain = 20.0 * torch.nn.functional.one_hot(truth, 2).movedim(-1, 1)
+
+    def expected(probability: float) -> float:
+        scores = certain.clone()
+        scores[1, :, :2] = torch.tensor([1 - probability, probability]).log().view(2, 1, 1)
+        present = truth.clone()
+        present[1, :2] = 1
+        return 0.3 * soft_dice(scores, present, over).item() + 0.7 * soft_dice(scores, truth, over).item()
+
+    assert (expected(0.999) < expected(0.001)) == (over == "sample")
 
 
 @settings(deadline=None, max_examples=30)

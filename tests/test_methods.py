@@ -14,10 +14,12 @@ from stored_cases import MakeCase
 
 from sshsnet_core.anatomy import ARCHES, N_APART, N_CLASSES
 from sshsnet_core.data.preprocessing import Preprocessing
+from sshsnet_core.data.sampling import SliceSamples
 from sshsnet_core.data.store import StoredCase
 from sshsnet_core.evaluation import paper
 from sshsnet_core.evaluation.tables import TABLES
 from sshsnet_core.learning.cps import CrossPseudoSupervision, largest, likeliest_kind
+from sshsnet_core.learning.losses import supervised_loss
 from sshsnet_core.learning.training import Training, TrainingError
 from sshsnet_core.methods import stage1, stage2
 from sshsnet_core.methods.pseudo_labels import PseudoLabelRecord
@@ -235,8 +237,11 @@ def test_a_switch_joins_the_identity_only_where_it_is_turned(settings: Settings)
     assert kind_first.key == "2d-imagenet-cps-kind-first"
 
 
-def test_slices_drawn_evenly_are_another_training_of_the_2d_networks_alone(settings: Settings) -> None:
-    even = settings.changed({"even_slices": 0.5})
+@pytest.mark.parametrize("switch", [{"even_slices": 0.5}, {"slice_dice_over": "batch"}], ids=str)
+def test_how_slices_are_drawn_and_scored_is_of_the_2d_networks_alone(
+    settings: Settings, switch: dict[str, Any]
+) -> None:
+    even = settings.changed(switch)
     assert first_stage(even).fingerprint != first_stage(settings).fingerprint
     assert second_stage(even, "sshsnet").fingerprint != second_stage(settings, "sshsnet").fingerprint
     assert second_stage(even, "3d").fingerprint == second_stage(settings, "3d").fingerprint
@@ -305,6 +310,24 @@ def test_pretrained_branches_share_the_encoder_and_nothing_else(settings: Settin
         assert any(not torch.equal(one, other) for one, other in pairs)
     assert isinstance(objective, CrossPseudoSupervision)
     assert (objective.weight, objective.decide) == (settings.cps.weight, largest)
+
+
+@pytest.mark.parametrize("stage", [SCRATCH_CPS, Stage1(pretrained=False, cps=False)], ids=["cps", "labels"])
+def test_both_objectives_sum_dice_over_what_the_settings_say(
+    settings: Settings, cases: list[StoredCase], stage: Stage1
+) -> None:
+    samples = SliceSamples(cases, settings.slice_size, 0)
+    batch = {name: torch.stack([samples[n][name] for n in range(3)]) for name in ("image", "labels")}
+    over_batch = settings.changed({"slice_dice_over": "batch"})
+    objectives = []
+    for of in (settings, over_batch):
+        torch.manual_seed(0)
+        objectives.append(stage1.build(stage, of, pretrained=False).eval())
+    scores = [branch(batch["image"]).scores for branch in objectives[1].branches]  # type: ignore[union-attr]
+    expected = sum(supervised_loss(of, batch["labels"], dice_over="batch") for of in scores)
+    losses = [objective(batch)["loss"].item() for objective in objectives]
+    assert losses[1] == pytest.approx(float(expected), abs=1e-5)
+    assert losses[0] != losses[1]
 
 
 def test_pseudo_labels_are_decided_kind_first_where_the_stage_says_so(settings: Settings) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sshsnet_core.annotation import Groups
 from sshsnet_core.decision import KIND, kind_first
-from sshsnet_core.learning.losses import cross_entropy, supervised_loss
+from sshsnet_core.learning.losses import DiceOver, cross_entropy, supervised_loss
 
 Batch = Mapping[str, Tensor]
 #: From class scores (N, C, h, w) to labels (N, h, w).
@@ -90,13 +90,14 @@ def pseudo_labels(
 class Supervised(nn.Module):
     """The objective of one 2D network on labelled slices: cross-entropy and Dice. The rows without CPS."""
 
-    def __init__(self, network: nn.Module, groups: Groups | None = None) -> None:
+    def __init__(self, network: nn.Module, groups: Groups | None = None, dice_over: DiceOver = "sample") -> None:
         super().__init__()
         self.branches = nn.ModuleList([network])
-        self.groups = groups
+        self.groups, self.dice_over = groups, dice_over
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        return {"loss": supervised_loss(self.branches[0](batch["image"]).scores, batch["labels"], self.groups)}
+        scores = self.branches[0](batch["image"]).scores
+        return {"loss": supervised_loss(scores, batch["labels"], self.groups, self.dice_over)}
 
 
 class CrossPseudoSupervision(nn.Module):
@@ -109,9 +110,10 @@ class CrossPseudoSupervision(nn.Module):
         evaluating: bool = True,
         decide: Decision = largest,
         groups: Groups | None = None,
+        dice_over: DiceOver = "sample",
     ) -> None:
         super().__init__()
-        self.evaluating, self.decide, self.groups = evaluating, decide, groups
+        self.evaluating, self.decide, self.groups, self.dice_over = evaluating, decide, groups, dice_over
         # Two calls: the same encoder where it is pretrained, everything else drawn anew.
         self.branches = nn.ModuleList([make_network(), make_network()])
         self.weight = weight
@@ -125,7 +127,9 @@ class CrossPseudoSupervision(nn.Module):
 
     def supervision(self, image: Tensor, labels: Tensor) -> Tensor:
         """L_s (Equation 7): both branches on labelled images (N, 3, h, w)."""
-        first, second = (supervised_loss(branch(image).scores, labels, self.groups) for branch in self.branches)
+        first, second = (
+            supervised_loss(branch(image).scores, labels, self.groups, self.dice_over) for branch in self.branches
+        )
         return first + second
 
     def cross_supervision(self, u0: Tensor, u1: Tensor, mask: Tensor, names: Tensor | None = None) -> Tensor:

@@ -85,9 +85,10 @@ def labels_identity(settings: Settings) -> dict[str, Any]:
 
 
 def slices_identity(settings: Settings) -> dict[str, Any]:
-    """What decides the labelled slices: how labels are read, and the share that is drawn evenly where there is one."""
-    even = {"even_slices": settings.even_slices} if settings.even_slices else {}
-    return labels_identity(settings) | even
+    """What decides how labelled slices are learnt from: how labels are read, and the switches that are turned."""
+    turned: dict[str, Any] = {"even_slices": settings.even_slices} if settings.even_slices else {}
+    turned |= {} if settings.slice_dice_over == "sample" else {"slice_dice_over": settings.slice_dice_over}
+    return labels_identity(settings) | turned
 
 
 def training_of(
@@ -109,9 +110,10 @@ def build(stage: Stage1, settings: Settings, pretrained: bool) -> nn.Module:
         return DeepLab2D(settings.network_2d, pretrained, settings.classes)
 
     groups = Annotation.of(settings.cohort).groups(settings.classes)
+    over = settings.slice_dice_over
     if not stage.cps:
-        return Supervised(network(), groups)
-    return CrossPseudoSupervision(network, settings.cps.weight, stage.evaluating, stage.decide, groups)
+        return Supervised(network(), groups, over)
+    return CrossPseudoSupervision(network, settings.cps.weight, stage.evaluating, stage.decide, groups, over)
 
 
 def train_stage1(

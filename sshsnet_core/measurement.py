@@ -149,7 +149,7 @@ def caption(study: Study, cohorts: Sequence[Cohort], seeds: int) -> str:
         f"{cohort.name!r} ({cohort.fingerprint()}), profile {study.settings.name}. Unlabelled pool of CPS: "
         f"{len(scans.cases)} volumes of the same sources ({scans.fingerprint()}), none of them measured here. "
         f"{'Seed 0' if seeds == 1 else f'Seeds 0 to {seeds - 1}'}, always the last checkpoint. Settings were chosen on "
-        f"{', '.join(chosen) or 'none of these cases'}; held back until this table: "
+        f"{', '.join(chosen) or 'none of these cases'}; held back while they were chosen: "
         f"{', '.join(held_back) or 'none'}. Every fourth slice is a subset of thin slices, without the blur across "
         "slices of an acquisition of 4 mm."
     )

@@ -110,7 +110,7 @@ def test_each_case_is_segmented_once_and_what_made_it_is_told(root: Path, asked:
     assert len(set(about["trainings"].values())) == 4
     text = table.read_text()
     assert "No real label was used" in text
-    assert "Settings were chosen on vertebrae-case02; held back until this table: none" in text
+    assert "Settings were chosen on vertebrae-case02; held back while they were chosen: none" in text
     assert (tmp_path / "runs" / "smoke" / "real.png").is_file()
     assert not list((tmp_path / "figures").rglob("*.png"))
     asked.clear()

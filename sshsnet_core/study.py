@@ -19,8 +19,9 @@ from sshsnet_core.data.cohorts.folder import read_folder
 from sshsnet_core.data.cohorts.folds import Fold, make_folds, read_folds, write_folds
 from sshsnet_core.data.cohorts.mrspineseg import read_mrspineseg
 from sshsnet_core.data.cohorts.phantom import recipe, write_phantom_cohort
+from sshsnet_core.data.patches import PatchSamples, centred_start, crop
 from sshsnet_core.data.preprocessing import Preprocessing
-from sshsnet_core.data.sampling import PatchSamples, centred_start, crop, pad_volume
+from sshsnet_core.data.slices import pad_volume
 from sshsnet_core.data.store import Store, StoredCase, build_store
 from sshsnet_core.data.volumes import read_image, read_labels, write_labels
 from sshsnet_core.evaluation.metrics import score_case

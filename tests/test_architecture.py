@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": GROUND,
     "networks": GROUND,
     # What a network is shown (X_2d, S~, I~) is defined once, beside the cohort's arrays; inference is given arrays.
-    "learning": GROUND | {"data.coarse", "data.sampling"},
+    "learning": GROUND | {"data.coarse", "data.slices"},
     "methods": GROUND | {"data", "networks", "learning"},
     # Both read results and volumes, never models.
     "evaluation": GROUND | {"data.volumes"},

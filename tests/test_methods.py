@@ -14,7 +14,7 @@ from stored_cases import MakeCase
 
 from sshsnet_core.anatomy import ARCHES, N_APART, N_CLASSES
 from sshsnet_core.data.preprocessing import Preprocessing
-from sshsnet_core.data.sampling import SliceSamples
+from sshsnet_core.data.slices import SliceSamples
 from sshsnet_core.data.store import StoredCase
 from sshsnet_core.evaluation import paper
 from sshsnet_core.evaluation.tables import TABLES

@@ -13,17 +13,13 @@ from hypothesis import strategies as st
 from stored_cases import MakeCase
 from torch.utils.data import Dataset
 
-from sshsnet_core.data import sampling
+from sshsnet_core.data import patches, slices
 from sshsnet_core.data.coarse import Coarse
-from sshsnet_core.data.sampling import (
+from sshsnet_core.data.patches import PatchSamples, WholeSamples, balanced_start, centred_start, crop
+from sshsnet_core.data.slices import (
     Batch,
     CPSSamples,
-    PatchSamples,
     SliceSamples,
-    WholeSamples,
-    balanced_start,
-    centred_start,
-    crop,
     fit,
     halve_image,
     halve_labels,
@@ -236,10 +232,10 @@ def test_a_crop_may_be_written_to(cases: list[StoredCase]) -> None:
 
 
 def everything(cases: Sequence[StoredCase], seed: int) -> list[Dataset[Batch]]:
-    slices = SliceSamples(cases, (24, 16), seed)
-    cps = CPSSamples(slices, cases, cutmix_mask)
+    labelled = SliceSamples(cases, (24, 16), seed)
+    cps = CPSSamples(labelled, cases, cutmix_mask)
     coarse = [positions(), Coarse(np.ones((3, 6, 20, 28), np.float16), np.ones((3, 6, 5, 7), np.float16))]
-    return [slices, cps, PatchSamples(cases, coarse, (3, 16, 24), seed), WholeSamples(cases, (3, 16, 32), seed)]
+    return [labelled, cps, PatchSamples(cases, coarse, (3, 16, 24), seed), WholeSamples(cases, (3, 16, 32), seed)]
 
 
 @pytest.mark.parametrize("kind", range(4))
@@ -264,7 +260,7 @@ def test_slices(cases: list[StoredCase]) -> None:
 
 
 def test_a_slice_and_its_labels_are_cut_at_the_same_place(make_case: MakeCase, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling, "augment_slice", lambda image, labels, rng: (image, labels))
+    monkeypatch.setattr(slices, "augment_slice", lambda image, labels, rng: (image, labels))
     labels = np.repeat(np.repeat(np.random.default_rng(0).integers(0, 20, (3, 20, 14)), 2, 1), 2, 2)
     samples = SliceSamples([make_case("case", labels.astype(np.float32), labels)], (12, 24), 0)
     for index in range(20):
@@ -275,7 +271,7 @@ def test_a_slice_and_its_labels_are_cut_at_the_same_place(make_case: MakeCase, m
 
 def test_slices_are_category_balanced(make_case: MakeCase, monkeypatch: pytest.MonkeyPatch) -> None:
     """A class in one slice of one case in five is in at least every second sample, where it is one of two."""
-    monkeypatch.setattr(sampling, "augment_slice", lambda image, labels, rng: (image, labels))
+    monkeypatch.setattr(slices, "augment_slice", lambda image, labels, rng: (image, labels))
     common, rare = np.ones((6, 16, 16)), np.ones((6, 16, 16))
     rare[3, 4:8] = 10
     cases = [make_case(f"case{i}", common, common) for i in range(4)] + [make_case("rare", rare, rare)]
@@ -286,7 +282,7 @@ def test_slices_are_category_balanced(make_case: MakeCase, monkeypatch: pytest.M
 
 def test_a_share_of_the_slices_is_any_slice(make_case: MakeCase, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a case with labels in one slice of eight: half of the samples by class, and an eighth of the other half."""
-    monkeypatch.setattr(sampling, "augment_slice", lambda image, labels, rng: (image, labels))
+    monkeypatch.setattr(slices, "augment_slice", lambda image, labels, rng: (image, labels))
     labels = np.zeros((8, 16, 16))
     labels[2] = 3
     cases = [make_case("case", np.repeat(np.arange(8.0), 256).reshape(labels.shape), labels)]
@@ -299,10 +295,10 @@ def test_a_share_of_the_slices_is_any_slice(make_case: MakeCase, monkeypatch: py
 
 def test_arches_are_drawn_as_classes_of_their_own(make_case: MakeCase, monkeypatch: pytest.MonkeyPatch) -> None:
     """Labels 2, 20 and 28 of one slice each: every sample shows exactly one of them, each in a third of the samples."""
-    monkeypatch.setattr(sampling, "augment_slice", lambda image, labels, rng: (image, labels))
+    monkeypatch.setattr(slices, "augment_slice", lambda image, labels, rng: (image, labels))
     labels = np.repeat([2, 20, 28], 64).reshape(3, 8, 8)
     case = make_case("case", labels, labels)
-    assert sampling.cases_by_class([case]) == {2: [0], 20: [0], 28: [0]}
+    assert slices.cases_by_class([case]) == {2: [0], 20: [0], 28: [0]}
     samples = SliceSamples([case], (4, 4), 0)
     drawn = [samples[index]["labels"].unique().tolist() for index in range(150)]
     assert all(35 < drawn.count([label]) < 65 for label in (2, 20, 28))
@@ -338,7 +334,7 @@ def test_cps_samples(cases: list[StoredCase], make_case: MakeCase) -> None:
 def test_names_are_cut_where_the_slice_is_and_mixed_as_it_will_be(
     make_case: MakeCase, cases: list[StoredCase], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sampling, "augment_slice", lambda image, labels, rng: (image, labels))
+    monkeypatch.setattr(slices, "augment_slice", lambda image, labels, rng: (image, labels))
     rng = np.random.default_rng(0)
     planes = [np.repeat(np.repeat(rng.integers(1, 20, (4, 20, 14)), 2, 1), 2, 2).astype(np.uint8) for _ in range(2)]
     # Each case's slices show what its vertebrae are called.
@@ -358,7 +354,7 @@ def test_a_patch_is_cropped_everywhere_at_the_same_place(
     size = (3, 16, 24)
     for augmented in (True, False):
         if not augmented:
-            monkeypatch.setattr(sampling, "augment_volume", lambda batch, rng: batch)
+            monkeypatch.setattr(patches, "augment_volume", lambda batch, rng: batch)
         samples = PatchSamples(cases[:1], [positions()], size, 0)
         starts = set()
         for index in range(30):
@@ -399,7 +395,7 @@ def test_a_patch_larger_than_its_volume(make_case: MakeCase) -> None:
 
 
 def test_whole_volumes(cases: list[StoredCase], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling, "augment_volume", lambda batch, rng: batch)
+    monkeypatch.setattr(patches, "augment_volume", lambda batch, rng: batch)
     size = (5, 32, 32)
     samples = WholeSamples(cases, size, 0)
     shapes = set()
@@ -413,7 +409,7 @@ def test_whole_volumes(cases: list[StoredCase], monkeypatch: pytest.MonkeyPatch)
 
 
 def test_whole_image_and_labels_are_cut_at_the_same_place(make_case: MakeCase, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling, "augment_volume", lambda batch, rng: batch)
+    monkeypatch.setattr(patches, "augment_volume", lambda batch, rng: batch)
     labels = np.repeat(np.repeat(np.random.default_rng(0).integers(0, 20, (7, 16, 20)), 2, 1), 2, 2)
     samples = WholeSamples([make_case("case", labels.astype(np.float32), labels)], (4, 12, 24), 0)
     for index in range(20):

@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate, pad
 from torch.utils.data import Dataset
 
 from sshsnet_core.data.preprocessing import nearest
-from sshsnet_core.data.sampling import Batch
+from sshsnet_core.data.slices import Batch
 from sshsnet_core.data.store import StoredCase
 
 Size = tuple[int, int]

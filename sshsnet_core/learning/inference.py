@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
 from sshsnet_core.data.coarse import FEATURE_STRIDE, Coarse
-from sshsnet_core.data.sampling import halve_image, three_slices
+from sshsnet_core.data.slices import halve_image, three_slices
 
 # Slices that stage 1 takes at once: enough to fill a small GPU, little enough for a laptop's memory.
 _SLICES = 8

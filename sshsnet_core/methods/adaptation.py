@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor, nn
 
-from sshsnet_core.data.sampling import CPSSamples, Pictured, SliceSamples, halve_names
+from sshsnet_core.data.slices import CPSSamples, Pictured, SliceSamples, halve_names
 from sshsnet_core.data.store import StoredCase
 from sshsnet_core.learning.cps import cutmix_mask, under_names
 from sshsnet_core.learning.training import Training, TrainingError, load_trained, train

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sshsnet_core.data.sampling import Pictured, slice_input
+from sshsnet_core.data.slices import Pictured, slice_input
 from sshsnet_core.learning.cps import Decision, largest
 
 

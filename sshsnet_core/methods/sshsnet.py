@@ -10,7 +10,8 @@ from filelock import FileLock
 from torch import nn
 
 from sshsnet_core.data.coarse import Coarse
-from sshsnet_core.data.sampling import PatchSamples, crop, pad_volume
+from sshsnet_core.data.patches import PatchSamples, crop
+from sshsnet_core.data.slices import pad_volume
 from sshsnet_core.learning.inference import segment_whole, segment_windows, upsampled_coarse
 from sshsnet_core.learning.training import Training, TrainingError
 from sshsnet_core.methods import stage1, stage2

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from sshsnet_core.anatomy import N_CLASSES
 from sshsnet_core.annotation import PAPER, Annotation
 from sshsnet_core.data.coarse import Coarse
-from sshsnet_core.data.sampling import Batch, CPSSamples, Pictured, SliceSamples
+from sshsnet_core.data.slices import Batch, CPSSamples, Pictured, SliceSamples
 from sshsnet_core.data.store import StoredCase
 from sshsnet_core.learning.cps import (
     CrossPseudoSupervision,

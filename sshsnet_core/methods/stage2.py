@@ -11,7 +11,8 @@ from torch.utils.data import Dataset
 
 from sshsnet_core.annotation import Annotation, Groups
 from sshsnet_core.data.coarse import Coarse
-from sshsnet_core.data.sampling import Batch, PatchSamples, WholeSamples
+from sshsnet_core.data.patches import PatchSamples, WholeSamples
+from sshsnet_core.data.slices import Batch
 from sshsnet_core.data.store import StoredCase
 from sshsnet_core.learning.losses import supervised_loss
 from sshsnet_core.learning.training import Training, load_trained, train

@@ -176,7 +176,7 @@ class AdaptationSettings(_Frozen):
 
     weight: Annotated[float, Field(gt=0)] = 1.0
     train: TrainingSettings = TrainingSettings(
-        epochs=8, steps_per_epoch=10, batch_size=8, learning_rate=5e-4, schedule="cosine"
+        epochs=4, steps_per_epoch=10, batch_size=8, learning_rate=5e-4, schedule="cosine"
     )
 
 

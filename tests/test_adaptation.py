@@ -83,6 +83,17 @@ def test_names_change_what_is_learnt(start: TrainedSSHSNet, training: Training, 
     assert losses[0] != losses[1]
 
 
+def test_batch_normalisation_keeps_the_statistics_that_it_has_learnt(
+    start: TrainedSSHSNet, training: Training, cases: list[StoredCase]
+) -> None:
+    before = [{name: tensor.clone() for name, tensor in branch.state_dict().items()} for branch in start.branches]
+    adapt(start, training, cases, cases, one_name(9))
+    for branch, old in zip(load_adapted(start, training).branches, before, strict=True):
+        new = branch.state_dict()
+        assert all(torch.equal(new[name], old[name]) for name in old if "running" in name)
+        assert not all(torch.equal(new[name], old[name]) for name in old if "running" not in name)
+
+
 def test_a_single_branch_cannot_disagree(start: TrainedSSHSNet, training: Training, cases: list[StoredCase]) -> None:
     with pytest.raises(TrainingError, match="needs two"):
         adapt(replace(start, branches=start.branches[:1]), training, cases, cases, unasked)
@@ -105,6 +116,6 @@ def test_all_slices_of_a_scan_are_named_alike(tmp_path: Path, monkeypatch: pytes
         return SimpleNamespace(names=np.full((N_KINDS, 8, 8), 1 + probabilities.max()), confidence=1.0)
 
     monkeypatch.setattr(transfer, "name_column", named)
-    names = transfer._names(start, pool, Preprocessing())  # type: ignore[arg-type]
+    names = transfer._names(start, pool, Preprocessing((4.4, 1.0, 1.0)))  # type: ignore[arg-type]
     assert [len(image) for image in shown] == [2, 3]
     assert [of.max() for of in names] == [1, 1, 1, 1, 2]

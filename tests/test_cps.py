@@ -139,6 +139,14 @@ def test_pseudo_labels_come_from_evaluation_mode_and_leave_no_trace(training: bo
     assert torch.equal(torch.get_rng_state(), random_state)
 
 
+def test_what_is_in_evaluation_mode_in_training_stays_so() -> None:
+    torch.manual_seed(0)
+    network, u = Tiny().train(), batch()
+    network.features[1].eval()
+    pseudo_labels(network, u["u0"], u["u1"], u["mask"])
+    assert [module.training for module in network.features] == [True, False, True, True]
+
+
 def test_the_authors_way_labels_in_training_mode_and_moves_the_batch_statistics() -> None:
     torch.manual_seed(0)
     network, data = Tiny().train(), batch()

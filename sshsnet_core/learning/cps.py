@@ -1,6 +1,7 @@
 """Cross pseudo supervision (section 3.1.2): two networks, each learning unlabelled images from the other's labels."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -65,6 +66,16 @@ def under_names(labels: Tensor, names: Tensor) -> Tensor:
     return names.gather(1, kinds.unsqueeze(1)).squeeze(1)
 
 
+@contextmanager
+def in_evaluation(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; then every module returns to its own mode, which need not be the network's."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    yield
+    for module, training in modes.items():
+        module.training = training
+
+
 @torch.no_grad()
 def pseudo_labels(
     network: nn.Module,
@@ -80,11 +91,8 @@ def pseudo_labels(
     code labels in training mode (``evaluating`` False); then three of four batch-norm updates come from unlabelled
     images.
     """
-    was_training = network.training
-    network.train(was_training and not evaluating)
-    labels = decide(mix(network(u0).scores, network(u1).scores, mask))
-    network.train(was_training)
-    return labels
+    with in_evaluation(network) if evaluating else nullcontext():
+        return decide(mix(network(u0).scores, network(u1).scores, mask))
 
 
 class Supervised(nn.Module):

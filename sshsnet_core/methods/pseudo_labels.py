@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sshsnet_core.data.slices import Pictured, slice_input
-from sshsnet_core.learning.cps import Decision, largest
+from sshsnet_core.learning.cps import Decision, in_evaluation, largest
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,9 @@ class PseudoLabelRecord:
         """Write both branches' labels, T(S_2d) as in ``learning.cps.pseudo_labels``, after an epoch."""
         labels = []
         for branch in branches:
-            was_training = branch.training
-            branch.eval()
             image = self.image[None].to(next(branch.parameters()).device)
-            labels.append(decide(branch(image).scores)[0].to(torch.uint8).cpu().numpy())
-            branch.train(was_training)
+            with in_evaluation(branch):
+                labels.append(decide(branch(image).scores)[0].to(torch.uint8).cpu().numpy())
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = self.folder / "partial.npz"
         np.savez_compressed(partial, labels=np.stack(labels))

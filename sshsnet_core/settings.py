@@ -197,7 +197,7 @@ class Settings(_Frozen):
     #: Size (h, w) of stage 1's input after downsampling once.
     slice_size: tuple[int, int] = (440, 224)
     #: Share of stage 1's labelled slices that are drawn evenly from all, those that show nothing among them; the rest
-    #: is category-balanced. Balanced alone, the slices at the sides of the spine are hardly seen, and called too full.
+    #: is category-balanced. Balanced alone, the slices at the sides of the spine are hardly seen.
     even_slices: Annotated[float, Field(ge=0, le=1)] = 0.0
     #: Over what stage 1's Dice loss (Equation 11) sums up: each slice, as printed, or the slices of a batch. Over a
     #: slice it makes structures too large where slices cut through their sides (``learning.losses.soft_dice``).

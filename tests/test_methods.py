@@ -324,9 +324,9 @@ def test_both_objectives_sum_dice_over_what_the_settings_say(
         torch.manual_seed(0)
         objectives.append(stage1.build(stage, of, pretrained=False).eval())
     scores = [branch(batch["image"]).scores for branch in objectives[1].branches]  # type: ignore[union-attr]
-    expected = sum(supervised_loss(of, batch["labels"], dice_over="batch") for of in scores)
+    expected = sum(supervised_loss(of, batch["labels"], dice_over="batch").item() for of in scores)
     losses = [objective(batch)["loss"].item() for objective in objectives]
-    assert losses[1] == pytest.approx(float(expected), abs=1e-5)
+    assert losses[1] == pytest.approx(expected, abs=1e-5)
     assert losses[0] != losses[1]
 
 

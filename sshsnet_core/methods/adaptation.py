@@ -4,8 +4,8 @@ Section 3.1.2 beyond the paper's rows. Both branches go on from what they have l
 unlabelled pool. Where the branches are torn between two names of one vertebra, background would win as the pseudo label
 and be learnt from: outlines and posterior elements would be eaten, epoch by epoch. So the kind is decided first. And
 where both are off by one level, each would learn that from the other: names are those that fit the whole column. And
-batch normalisation keeps the statistics that it has learnt: moved towards a mixture of phantoms and CutMix's collages,
-they made the branches call more and more bone at the sides of the spine, and agree on it.
+batch normalisation keeps the statistics that it has learnt: where they moved towards a mixture of phantoms and CutMix's
+collages, the branches agreed in our trials on more and more bone at the sides of the spine.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,18 +15,16 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sshsnet_core.annotation import Annotation
-from sshsnet_core.data.slices import CPSSamples, Pictured, SliceSamples, halve_names
+from sshsnet_core.data.slices import CPSSamples, Pictured, SliceSamples
 from sshsnet_core.data.store import StoredCase
 from sshsnet_core.learning.cps import CrossPseudoSupervision, cutmix_mask, under_names
 from sshsnet_core.learning.training import Training, TrainingError, load_trained, train
 from sshsnet_core.methods import stage1
 from sshsnet_core.methods.sshsnet import TrainedSSHSNet
 from sshsnet_core.methods.stage1 import Stage1
-from sshsnet_core.networks.deeplab2d import DeepLab2D
 from sshsnet_core.settings import Settings
 
 ADAPTED = Stage1(pretrained=True, cps=True, kind_first=True)
@@ -63,15 +61,20 @@ def adapt(
     for branch, trained in zip(objective.branches, start.branches, strict=True):  # type: ignore[arg-type]
         branch.load_state_dict(trained.state_dict())
     slices = SliceSamples(labelled, settings.slice_size, training.seed, settings.even_slices)
-    record, told = stage1.pseudo_label_record(training, pool), cache(names)
+    record = stage1.pseudo_label_record(training, pool)
+
+    @cache
+    def samples() -> CPSSamples:
+        return CPSSamples(slices, pool, cutmix_mask, names())
 
     def decide(scores: Tensor) -> Tensor:
-        return under_names(ADAPTED.decide(scores), halve_names(told()[0])[None].to(scores.device))
+        recorded = samples().names[0]  # type: ignore[index]
+        return under_names(ADAPTED.decide(scores), recorded[None].to(scores.device))
 
     def write(epoch: int) -> None:
         record.write(epoch, objective.branches, decide)  # type: ignore[arg-type]
 
-    return train(training, objective, lambda epoch: CPSSamples(slices, pool, cutmix_mask, told()), write)
+    return train(training, objective, lambda epoch: samples(), write)
 
 
 def load_adapted(start: TrainedSSHSNet, training: Training) -> TrainedSSHSNet:
@@ -91,10 +94,6 @@ class _Adaptation(CrossPseudoSupervision):
         return self
 
 
-def _objective(settings: Settings) -> _Adaptation:
-    def network() -> DeepLab2D:
-        return DeepLab2D(settings.network_2d, pretrained=False, classes=settings.classes)
-
-    groups = Annotation.of(settings.cohort).groups(settings.classes)
-    weight, over = settings.adaptation.weight, settings.slice_dice_over
-    return _Adaptation(network, weight, decide=ADAPTED.decide, groups=groups, dice_over=over)
+def _objective(settings: Settings) -> nn.Module:
+    weighted = settings.changed({"cps.weight": settings.adaptation.weight})
+    return stage1.build(ADAPTED, weighted, pretrained=False, under_cps=_Adaptation)

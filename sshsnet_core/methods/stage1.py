@@ -103,7 +103,12 @@ def training_of(
     return Training(folder, title, settings.train_2d, identity, seed, effort * stage.longer)
 
 
-def build(stage: Stage1, settings: Settings, pretrained: bool) -> nn.Module:
+def build(
+    stage: Stage1,
+    settings: Settings,
+    pretrained: bool,
+    under_cps: type[CrossPseudoSupervision] = CrossPseudoSupervision,
+) -> nn.Module:
     """The objective that holds stage 1's networks; ``pretrained`` False where trained weights follow anyway."""
 
     def network() -> DeepLab2D:
@@ -113,7 +118,7 @@ def build(stage: Stage1, settings: Settings, pretrained: bool) -> nn.Module:
     over = settings.slice_dice_over
     if not stage.cps:
         return Supervised(network(), groups, over)
-    return CrossPseudoSupervision(network, settings.cps.weight, stage.evaluating, stage.decide, groups, over)
+    return under_cps(network, settings.cps.weight, stage.evaluating, stage.decide, groups, over)
 
 
 def train_stage1(

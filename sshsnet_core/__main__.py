@@ -39,7 +39,7 @@ def _study(arguments: argparse.Namespace) -> None:
     config = [f"{name}={getattr(arguments, name):g}" for name in ("folds", "effort")]
     command = [sys.executable, "-m", "snakemake", "-s", str(REPOSITORY / "notebooks" / "Snakefile"), *targets]
     command += ["--cores", "all", "--scheduler", "greedy", "--quiet", "rules", "--rerun-incomplete", "--nolock"]
-    command += ["--rerun-triggers", "input", "--directory", str(REPOSITORY)]
+    command += ["--rerun-triggers", "input", "params", "--directory", str(REPOSITORY)]
     command += ["--config", f"profile={arguments.profile}", *config]
     subprocess.run(command, check=True)
     if arguments.target in ("cps", "released", "switches"):

@@ -81,7 +81,8 @@ class CoTrSettings(_Frozen):
     """CoTr (Xie et al. 2021), a row of Table 2; the defaults are the published network.
 
     ``channels`` are those after the stem, the first and the second stage; the third stage and the transformer have the
-    last of them, a multiple of 3 and of ``heads``. ``layers`` to ``dropout`` are the transformer's.
+    last of them, a multiple of 3 and of ``heads``. ``layers`` to ``dropout`` are the transformer's. It is trained as
+    nnU-Net is (``NNUNetSettings``), but for ``epochs`` of its own.
     """
 
     channels: tuple[Positive, Positive, Positive] = (64, 192, 384)
@@ -91,6 +92,7 @@ class CoTrSettings(_Frozen):
     points: Positive = 4
     feed_forward: Positive = 1536
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    epochs: Positive = 1000
 
 
 class NNUNetSettings(_Frozen):

@@ -42,7 +42,8 @@ def cases(make_case: MakeCase) -> list[StoredCase]:
 def settings(**changes: Any) -> Settings:
     smoke = load_settings("smoke")
     sizes = {"patch_2d": (64, 48), "patch_3d": (8, 64, 48), "epochs": 1, "steps_per_epoch": 1, **changes}
-    return smoke.model_copy(update={"nnunet": smoke.nnunet.model_copy(update=sizes)})
+    cotr = smoke.cotr.model_copy(update={"epochs": sizes["epochs"]})
+    return smoke.model_copy(update={"nnunet": smoke.nnunet.model_copy(update=sizes), "cotr": cotr})
 
 
 def job(cases: list[StoredCase], folder: Path, **changes: Any) -> Job:

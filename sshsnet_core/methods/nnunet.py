@@ -136,7 +136,7 @@ class NNUNet:
             trainer.cotr = job.settings.cotr, "corrected" if self.network == "cotr" else "released"
         trainer.title = f"{job.key}, {job.part}"
         trainer.history_file = training.folder / "history.csv"
-        trainer.num_epochs = settings.epochs
+        trainer.num_epochs = settings.epochs if trainer.cotr is None else trainer.cotr[0].epochs
         trainer.num_iterations_per_epoch = max(1, round(settings.steps_per_epoch * job.effort))
         trainer.num_val_iterations_per_epoch = settings.validation_steps
         return trainer

@@ -68,7 +68,7 @@ class FineObjective(nn.Module):
 class CoarseNetwork:
     """One coarse network: the cases that it learns from, those that it scores for the refinement, its two trainings."""
 
-    #: ``, part 1`` and so on; empty for the network on all cases, which is the one that segments.
+    #: ``, part 1`` and so on; empty for the one network of the released way.
     name: str
     learns: Sequence[StoredCase]
     scores: Sequence[StoredCase]
@@ -87,8 +87,9 @@ class SpineParseNet:
     The released code trains the 2D network on coarse scores of the very cases that the coarse network has learnt by
     heart. These are better than any that it is shown later, and it learns to trust them too far. ``out_of_fold``, the
     default, divides the cases into ``SpineParseNetSettings.parts``: a part is scored by a coarse network that learns
-    from the other parts, for as many steps. One more network, on all cases, scores what is to be segmented.
-    ``out_of_fold=False`` is the released way.
+    from the other parts. What is to be segmented is scored by each of these networks, refined from each one's scores,
+    and the probabilities are averaged: one more network, on all cases, would give scores of another kind than the 2D
+    network has learnt to read. ``out_of_fold=False`` is the released way.
 
     Other than published: the volumes are this study's preprocessed ones, whole; AdamW in place of Adam, so that the
     weight decay is not scaled by the gradients' size; learning rates x0.1, not x0.2, after a milestone; gradients are
@@ -98,7 +99,7 @@ class SpineParseNet:
     out_of_fold: bool = True
 
     def stages(self, job: Job) -> dict[str, Stage]:
-        """``coarse`` and ``graph`` of every coarse network, the one on all cases last; then ``refinement``."""
+        """``coarse`` and ``graph`` of every coarse network; then ``refinement``."""
         stages: dict[str, Stage] = {}
         for network in self.coarse_networks(job):
             stages[f"coarse{network.name}"] = network.plain
@@ -122,18 +123,18 @@ class SpineParseNet:
         return {**histories, "refinement": train(training, FineObjective(sizes), lambda epoch: samples)}
 
     def load(self, job: Job) -> "TrainedSpineParseNet":
-        """The coarse network on all cases and the fine one."""
+        """The coarse networks, with their graphs, and the fine one."""
         sizes = job.settings.spineparsenet
-        coarse = load_trained(self.coarse_networks(job)[-1].graph, CoarseObjective(sizes, graph=True))
-        fine = load_trained(self._refinement(job), FineObjective(sizes))
-        return TrainedSpineParseNet(sizes, coarse.network, fine.network)  # type: ignore[arg-type]
+        fine = load_trained(self._refinement(job), FineObjective(sizes)).network
+        coarse = [_trained(network, sizes) for network in self.coarse_networks(job)]
+        return TrainedSpineParseNet(sizes, coarse, fine)  # type: ignore[arg-type]
 
     def pool(self, settings: Settings) -> str:
         """None: it learns from labels only."""
         return "none"
 
     def coarse_networks(self, job: Job) -> list[CoarseNetwork]:
-        """Who learns from which cases and scores which: the parts' networks, if any, then the one on all cases.
+        """Who learns from which cases and scores which: a network for each part, or one that learns from all.
 
         Parts are divided as the study's folds are: by subject, those that show rare levels spread over all parts.
         """
@@ -146,7 +147,7 @@ class SpineParseNet:
         for number, part in enumerate(make_folds(structures, job.settings.spineparsenet.parts, job.seed, subjects), 1):
             learns, scores = ([cases[name] for name in names] for names in (part.training, part.validation))
             networks.append(_coarse_network(job, f", part {number}", learns, scores))
-        return [*networks, _coarse_network(job, "", job.labelled, [])]
+        return networks
 
     def _refinement(self, job: Job) -> Training:
         sizes = job.settings.spineparsenet
@@ -162,15 +163,20 @@ class TrainedSpineParseNet:
     """The trained networks, coarse and fine."""
 
     settings: SpineParseNetSettings
-    coarse: nn.Module
+    coarse: Sequence[nn.Module]
     fine: nn.Module
 
-    @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Class probabilities (K, Z, H, W) of a preprocessed volume (Z, H, W) of any size."""
+        refined = (self._refined(image, coarse_scores(network, image, self.settings)) for network in self.coarse)
+        total: np.ndarray = sum(refined)  # type: ignore[assignment]
+        return total / len(self.coarse)
+
+    @torch.inference_mode()
+    def _refined(self, image: np.ndarray, coarse: Tensor) -> np.ndarray:
+        """The fine network's probabilities (K, Z, H, W) from one coarse network's scores (K, Z, h, w)."""
         where = device()
         network = self.fine.to(where)
-        coarse = coarse_scores(self.coarse, image, self.settings)
         probabilities = np.empty((N_CLASSES, *image.shape), np.float32)
         for first in range(0, image.shape[0], _SLICES):
             batch = slice(first, first + _SLICES)
@@ -205,9 +211,7 @@ def _coarse_network(job: Job, name: str, learns: Sequence[StoredCase], scores: S
 
 
 def _training(job: Job, stage: str, schedule: TrainingSettings, decides: dict[str, Any]) -> Training:
-    # Rows share coarse networks on the same cases; only the refinement is a row's own.
-    owner = job.key if stage == "refinement" else "spineparsenet"
-    folder = job.folder(f"{owner}-{stage.replace(', ', '-').replace(' ', '')}")
+    folder = job.folder(f"{job.key}-{stage.replace(', ', '-').replace(' ', '')}")
     identity = {**job.identity, "spineparsenet": stage, **decides}
     return Training(folder, f"SpineParseNet, {stage}", schedule, identity, job.seed, job.effort)
 
@@ -225,13 +229,18 @@ def _train_coarse(network: CoarseNetwork, sizes: SpineParseNetSettings) -> dict[
     return {**histories, f"graph{network.name}": train(network.graph, objective, lambda epoch: samples)}
 
 
+def _trained(network: CoarseNetwork, sizes: SpineParseNetSettings) -> nn.Module:
+    """The coarse network with its graph, in evaluation mode."""
+    return load_trained(network.graph, CoarseObjective(sizes, graph=True)).network  # type: ignore[return-value]
+
+
 def _score(network: CoarseNetwork, sizes: SpineParseNetSettings) -> None:
     """Write down the coarse scores that are not there yet."""
     missing = [case for case in network.scores if not network.score_path(case).exists()]
     if not missing:
         return
-    trained = load_trained(network.graph, CoarseObjective(sizes, graph=True)).network
+    trained = _trained(network, sizes)
     with Progress(f"coarse scores{network.name}", total=len(missing), unit="case") as progress:
         for case in missing:
-            save_scores(network.score_path(case), coarse_scores(trained, case.image, sizes))  # type: ignore[arg-type]
+            save_scores(network.score_path(case), coarse_scores(trained, case.image, sizes))
             progress.advance(case.name)

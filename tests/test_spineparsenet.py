@@ -278,8 +278,9 @@ def test_the_row_from_training_to_probabilities(job: Job, monkeypatch: pytest.Mo
     image = job.watched[0].image
     alone = [replace(segment, coarse=[network])(image) for network in segment.coarse]
     assert len(alone) == len(parts)
-    np.testing.assert_allclose(segment(image), np.mean(alone, axis=0), atol=1e-6)
-    assert np.abs(alone[0] - alone[1]).max() > 1e-3
+    np.testing.assert_allclose(segment(image), np.mean(alone, axis=0), rtol=0, atol=1e-6)
+    # After so few steps they hardly differ, but by more than that.
+    assert np.abs(alone[0] - alone[1]).max() > 1e-5
 
     # Finished: nothing is trained and nothing scored again.
     monkeypatch.setattr(training, "_epoch", None)

@@ -11,8 +11,10 @@ from sshsnet_core.anatomy import ARCHES, N_APART, N_CLASSES, by_name
 from sshsnet_core.annotation import PAPER, Annotation
 from sshsnet_core.data.volumes import Geometry, read_labels, write_image, write_labels
 from sshsnet_core.learning.losses import cross_entropy, soft_dice, supervised_loss
+from sshsnet_core.scoring import score
 from sshsnet_core.settings import CohortSettings, SettingsError, load_settings
 from sshsnet_core.study import Study
+from sshsnet_core.views import view_of
 
 S, L5, L4, DISC = (by_name(name).label for name in ("S", "L5", "L4", "L4/L5"))
 ARCH_L5, ARCH_L4 = ARCHES[0].label, ARCHES[1].label
@@ -139,7 +141,7 @@ def test_a_study_scores_what_its_masks_mark_and_writes_all_that_was_found(
     changes = {f"cohort.{key}": value for key, value in cohort.items()} | {"cohort.folds": 2, "arches_apart": True}
     study = Study(load_settings("smoke").changed(changes), tmp_path / "runs")
     monkeypatch.setattr(Study, "segmenter", lambda *_: SimpleNamespace(segment_stored=lambda case: found))
-    study.score("2d-cps", 0)
+    score(study, "2d-cps", 0)
     results = study.results()
     assert set(results["structure"]) == {"L5"}
     assert results.query("metric == 'dsc'")["value"].tolist() == [1.0]
@@ -147,5 +149,5 @@ def test_a_study_scores_what_its_masks_mark_and_writes_all_that_was_found(
     written = read_labels(study.prediction_path("2d-cps", "0", case), classes=N_APART)
     np.testing.assert_array_equal(written.array, found)
     # What is looked at is in the paper's classes.
-    np.testing.assert_array_equal(study.view(case, ["2d-cps"], 0).labels["truth"], truth)
-    assert set(np.unique(study.view(case, ["2d-cps"], 0).labels["SSHSNet-2D-CPS"])) == {0, S, L5, DISC}
+    np.testing.assert_array_equal(view_of(study, case, ["2d-cps"], 0).labels["truth"], truth)
+    assert set(np.unique(view_of(study, case, ["2d-cps"], 0).labels["SSHSNet-2D-CPS"])) == {0, S, L5, DISC}

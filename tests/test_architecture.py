@@ -30,7 +30,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     # The executed notebooks as a site.
     "book": GROUND | {"notebooks", "study"},
     # A network comes to the study through its method.
-    "study": GROUND | {"data", "learning", "methods", "evaluation", "pictures"},
+    "study": GROUND | {"data", "methods", "evaluation"},
+    "scoring": GROUND | {"data", "evaluation", "methods", "study"},
+    "views": GROUND | {"data", "methods", "pictures", "study"},
     # Networks of a file or of the study, ready for scans from anywhere.
     "model": GROUND | {"data", "evaluation", "methods", "study"},
     # One scan through everything, for the command line and for a notebook.

@@ -11,6 +11,8 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from grid import jobs_to_run
 
 from sshsnet_core.anatomy import COLUMN
 from sshsnet_core.data.cohorts.base import CohortError
@@ -18,7 +20,9 @@ from sshsnet_core.data.volumes import Geometry, read_image, read_labels, write_i
 from sshsnet_core.learning.training import TrainingError
 from sshsnet_core.methods.rows import TABLE_1, TABLE_2
 from sshsnet_core.notebooks import ParameterError, check_parameters, run_notebook
+from sshsnet_core.scoring import score, score_test
 from sshsnet_core.study import REPOSITORY, Study
+from sshsnet_core.views import attention_of
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 ROWS = list(dict.fromkeys((*TABLE_1, *TABLE_2)))
@@ -100,7 +104,7 @@ def test_hidden_truth_leaves_label_maps_and_no_scores(
     vars(elsewhere).update(cohort=replace(study.cohort, unlabelled=hidden), store=study.store, folds=study.folds)
     trained = study.segmenter("2d-wo-pre-cps", [0])
     monkeypatch.setattr(Study, "segmenter", lambda *_: trained)
-    sidecar = elsewhere.score_test("2d-wo-pre-cps", [0])
+    sidecar = score_test(elsewhere, "2d-wo-pre-cps", [0])
     assert json.loads(sidecar.read_text())["split"] == "test"
     assert not sidecar.with_suffix(".csv").exists()
     written = elsewhere.work / "predictions" / "2d-wo-pre-cps" / "test"
@@ -111,7 +115,7 @@ def test_results_that_are_gone_are_measured_again_whatever_their_sidecar_says(st
     path = study.work / "results" / "2d-wo-pre-cps-fold0-validation.csv"
     cases = set(pd.read_csv(path)["case"])
     path.unlink()
-    assert study.score("2d-wo-pre-cps", 0) == path
+    assert score(study, "2d-wo-pre-cps", 0) == path
     assert set(pd.read_csv(path)["case"]) == cases == set(study.folds[0].validation)
 
 
@@ -130,6 +134,14 @@ def test_finished_study_does_nothing_again(study: Study, environment: dict[str, 
     again = command(environment, "study", "--profile", "smoke")
     assert again.returncode == 0
     assert {path: path.stat().st_mtime_ns for path in checkpoints} == checkpoints
+
+
+def test_a_changed_profile_runs_its_jobs_again(study: Study, environment: dict[str, str], tmp_path: Path) -> None:
+    jobs = {f"{row.key}_fold0_seed0".replace("-", "_") for row in ROWS}
+    assert jobs_to_run(REPOSITORY, environment) & jobs == set()
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(yaml.safe_dump(study.settings.changed({"train_2d.epochs": 3}).model_dump(mode="json")))
+    assert jobs_to_run(REPOSITORY, environment | {"SSHSNET_PROFILE": str(changed)}) >= jobs
 
 
 def test_prediction_of_a_stray_volume_has_its_geometry(
@@ -215,13 +227,13 @@ def test_phantom_command_writes_a_cohort_that_the_reader_of_real_data_reads(
 def test_the_method_can_be_looked_into(study: Study) -> None:
     """CTAM at the patch around a structure, and what CPS's branches called a slice after each epoch."""
     name = study.folds[0].validation[0]
-    view = study.attention("sshsnet", 0, name, "L3")
+    view = attention_of(study, "sshsnet", 0, name, "L3")
     assert view.image.shape == study.settings.patch
     assert view.inter_slice.shape == (view.image.shape[0],) * 2
     np.testing.assert_allclose(view.intra_slice.sum(axis=1), 1, rtol=1e-5)
     absent = next(s.name for s in COLUMN if s.label not in study.store.case(name).structures)
     with pytest.raises(CohortError, match=f"{name} does not show {absent}; it shows S, "):
-        study.attention("sshsnet", 0, name, absent)
+        attention_of(study, "sshsnet", 0, name, absent)
     record = study.pseudo_labels("2d-cps", 0)
     assert list(record.read()) == list(range(1, study.settings.train_2d.epochs + 1))
     assert record.case.name in study.store.unlabelled

@@ -1,0 +1,98 @@
+"""Segment and score a row's cases in native space (section 4.4): one results file for a row, its folds and a split."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sshsnet_core.data.cohorts.base import Case
+from sshsnet_core.data.volumes import read_labels, write_labels
+from sshsnet_core.evaluation.metrics import score_case
+from sshsnet_core.evaluation.results import write_results, write_text
+from sshsnet_core.methods.rows import method_by_key
+from sshsnet_core.methods.system import device
+from sshsnet_core.progress import Progress
+from sshsnet_core.study import Study
+
+
+def score(study: Study, key: str, fold: int) -> Path:
+    """Segment and score the cases that a fold holds out, with a row's networks of that fold; the path of its results.
+
+    A results file of these very trainings is kept; one of other trainings is measured anew. ``TrainingError`` where the
+    row has not been trained.
+    """
+    cases = {case.name: case for case in study.cohort.labelled}
+    held_out = [cases[name] for name in study.folds[fold].validation]
+    return _score(study, key, [fold], "validation", held_out, f"{key}-fold{fold}-validation.csv")
+
+
+def score_test(study: Study, key: str, folds: Sequence[int]) -> Path:
+    """Segment every test image with these folds' networks together, and score those that have a mask.
+
+    The label maps lie in ``predictions/<row>/test``, under the names of the challenge's masks: where the truth is
+    hidden, they are what is handed in. Returns the path of the sidecar, which is there with or without scores.
+    ``TrainingError`` where the row has not been trained on all of these folds.
+    """
+    return _score(study, key, folds, "test", study.cohort.unlabelled, f"{key}-test.csv").with_suffix(".json")
+
+
+def _score(study: Study, key: str, folds: Sequence[int], split: str, cases: Sequence[Case], file: str) -> Path:
+    path, which = study.work / "results" / file, "+".join(map(str, folds))
+    about = {
+        "fold": which,
+        "split": split,
+        "pool": study.pool_name(key),
+        "trainings": study.fingerprints(key, folds),
+    }
+    if _measured(path, about):
+        return path
+    segmenter = study.segmenter(key, folds)
+    title = method_by_key(key).title
+    rows: list[dict[str, Any]] = []
+    started = perf_counter()
+    with Progress(f"{title}, fold {which}, {split}", total=len(cases), unit="case") as progress:
+        for case in cases:
+            prediction = segmenter.segment_stored(study.store.case(case.name))
+            scores = _score_case(study, case, prediction, study.prediction_path(key, which, case.name))
+            rows += [{"method": title, "fold": which, "split": split, "case": case.name, **s} for s in scores]
+            progress.advance(case.name)
+    spent = {"segmentation and scoring": perf_counter() - started}
+    sidecar = {**study.provenance(str(device()), _training_s(study, key, folds) | spent), **about}
+    if rows:
+        write_results(path, rows, sidecar)
+    else:
+        # Nothing has a mask: the label maps are all there is, and the sidecar says that they are there.
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path.with_suffix(".json"), json.dumps(sidecar, indent=2) + "\n")
+    return path
+
+
+def _score_case(study: Study, case: Case, prediction: npt.NDArray[np.uint8], path: Path) -> list[Any]:
+    """Write the prediction (Z, H, W, native) beside the others; score it against the case's mask, if it has one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_labels(path, prediction, study.store.case(case.name).geometry)
+    if case.labels is None:
+        return []
+    annotation = study.cohort.annotation
+    truth = read_labels(case.labels, classes=annotation.n_labels)
+    return score_case(*annotation.comparable(prediction, truth.array), truth.geometry.spacing)
+
+
+def _training_s(study: Study, key: str, folds: Sequence[int]) -> dict[str, float]:
+    """Seconds of training, by fold and stage."""
+    histories = {f"fold {fold}, {name}": h for fold in folds for name, h in study.histories(key, fold).items()}
+    return {f"training, {name}": float(history["seconds"].sum()) for name, history in histories.items()}
+
+
+def _measured(path: Path, about: dict[str, Any]) -> bool:
+    """Whether a results file is there whose sidecar says all of this of it; without any truth the sidecar is all."""
+    sidecar = path.with_suffix(".json")
+    if not sidecar.exists():
+        return False
+    says = json.loads(sidecar.read_text(encoding="utf-8"))
+    # An interrupted job's results are deleted by Snakemake, which knows nothing of the sidecar.
+    return about.items() <= says.items() and (path.exists() or "methods" not in says)

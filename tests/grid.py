@@ -1,0 +1,18 @@
+"""What notebooks/Snakefile would run, told by Snakemake without running it."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from sshsnet_core.study import REPOSITORY
+
+
+def jobs_to_run(directory: Path, environment: Mapping[str, str], *targets: str) -> set[str]:
+    """The words of a dry run at smoke size, jobs' names among them; in ``directory`` Snakemake keeps its records."""
+    command = [sys.executable, "-m", "snakemake", "-s", str(REPOSITORY / "notebooks" / "Snakefile"), *targets]
+    command += ["--cores", "2", "--dry-run", "--quiet", "rules", "--nolock", "--rerun-triggers", "input", "params"]
+    command += ["--directory", str(directory), "--config", "profile=smoke", "folds=1", "effort=1"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return set(re.findall(r"[\w.]+", done.stdout + done.stderr))

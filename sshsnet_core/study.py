@@ -1,4 +1,4 @@
-"""What a profile's study consists of, its trainings, and where it all lies. ``scoring`` scores it, ``views`` shows it."""
+"""What a profile's study consists of, its trainings, and where all lies; ``scoring`` scores it, ``views`` shows it."""
 
 import json
 import os
@@ -102,7 +102,8 @@ class Study:
             names = self.store.unlabelled
         else:
             folder = self.settings.cps.pool_folder
-            store = build_store(read_folder(Path(folder or "")), self.preprocessing, self.runs / "pool")
+            scans = read_folder(Path(folder or "")).without_masks()
+            store = build_store(scans, self.preprocessing, self.runs / "pool")
             return [store.case(name) for name in store.names]
         if not names:
             raise CohortError(f"CPS needs unlabelled images and {self.cohort.name} has none: add some or set cps.pool.")

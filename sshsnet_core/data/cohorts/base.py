@@ -1,7 +1,7 @@
 """What a cohort is (section 4.1): named cases, some of them with a reference mask."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sshsnet_core.annotation import PAPER, Annotation
@@ -56,6 +56,10 @@ class Cohort:
         for case in self.labelled:
             if case.labels is None:
                 raise CohortError(f"{case.image} is a labelled case without a mask.")
+
+    def without_masks(self) -> "Cohort":
+        """The same cases, all of them unlabelled: what a pool for CPS is made of, whatever their masks hold."""
+        return Cohort(self.name, (), tuple(replace(case, labels=None) for case in self.cases))
 
     @property
     def cases(self) -> tuple[Case, ...]:

@@ -97,7 +97,8 @@ def test_the_pool_of_a_labelled_folder_knows_no_masks(folder: Path) -> None:
     cohort = read_folder(folder)
     pool = cohort.without_masks()
     assert [(case.name, case.image) for case in pool.unlabelled] == [(c.name, c.image) for c in cohort.labelled]
-    assert pool.labelled == () and {case.labels for case in pool.cases} == {None}
+    assert pool.labelled == ()
+    assert {case.labels for case in pool.cases} == {None}
 
 
 def test_a_flat_folder_is_unlabelled(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from sshsnet_core.learning.cps import (
     cutmix_mask,
     likeliest_kind,
     mix,
+    naming_loss,
     no_cutmix,
     pseudo_labels,
     under_names,
@@ -233,7 +234,31 @@ def test_equations_6_to_8(objective: CrossPseudoSupervision) -> None:
     assert losses["loss"].item() == pytest.approx(supervised.item() + 0.7 * cps.item(), abs=1e-5)
 
 
-def test_under_names_each_branch_learns_the_others_kinds_and_the_columns_names() -> None:
+def name_mean(scores: Tensor, labels: Tensor) -> Tensor:
+    """The mean over all pixels of minus the log of the label's share in its kind's probability, one at a time."""
+    terms = []
+    for n, r, c in np.ndindex(*labels.shape):
+        label, probabilities = int(labels[n, r, c]), torch.softmax(scores[n, :, r, c], dim=0)
+        kind = next(([s.label for s in of] for of in (VERTEBRAE, DISCS, ARCHES) if label in [s.label for s in of]), [0])
+        terms.append(-torch.log(probabilities[label] / probabilities[kind].sum()))
+    return torch.stack(terms).mean()
+
+
+def test_the_naming_loss_teaches_names_and_no_outlines() -> None:
+    generator = torch.Generator().manual_seed(2)
+    scores = torch.randn(2, N_APART, 5, 4, generator=generator, requires_grad=True)
+    labels = torch.randint(0, N_APART, (2, 5, 4), generator=generator)
+    loss = naming_loss(scores, labels)
+    assert loss.item() == pytest.approx(name_mean(scores, labels).item(), abs=1e-5)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert scores.grad is not None
+    assert scores.grad.abs().max() > 0.001
+    # It moves scores within a kind against each other, and at no pixel a kind as a whole.
+    for of in ([0], *([s.label for s in kind] for kind in (VERTEBRAE, DISCS, ARCHES))):
+        torch.testing.assert_close(scores.grad[:, of].sum(dim=1), torch.zeros(2, 5, 4), atol=1e-6, rtol=0)
+
+
+def test_under_names_each_branch_learns_the_columns_names_for_the_others_kinds() -> None:
     torch.manual_seed(0)
     objective = CrossPseudoSupervision(lambda: Tiny(N_APART), 1.0, decide=likeliest_kind).eval()
     b, names = batch(), names_of_kinds()
@@ -243,7 +268,7 @@ def test_under_names_each_branch_learns_the_others_kinds_and_the_columns_names()
         under_names(pseudo_labels(branch, b["u0"], b["u1"], b["mask"], decide=likeliest_kind), names)
         for branch in (first, second)
     )
-    cps = pixel_mean(first(mixed).scores, label_2) + pixel_mean(second(mixed).scores, label_1)
+    cps = name_mean(first(mixed).scores, label_2) + name_mean(second(mixed).scores, label_1)
     assert objective({**b, "names": names})["cps"].item() == pytest.approx(cps.item(), abs=1e-5)
     assert abs(objective(b)["cps"].item() - cps.item()) > 0.01
 

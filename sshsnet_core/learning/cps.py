@@ -66,6 +66,17 @@ def under_names(labels: Tensor, names: Tensor) -> Tensor:
     return names.gather(1, kinds.unsqueeze(1)).squeeze(1)
 
 
+def naming_loss(scores: Tensor, labels: Tensor) -> Tensor:
+    """Outside the paper: Equation 10 within the kind of each label (N, h, w), where only its name is learnt; a scalar.
+
+    Minus the logarithm of the label's share in the probability of its kind; 0 at background, which is its kind's only
+    name. What is bone or disc and what is not, ``scores`` (N, C1, h, w) learn nothing of.
+    """
+    kinds = torch.tensor(KIND[: scores.shape[1]], device=scores.device)
+    others = kinds[labels].unsqueeze(1) != kinds.view(1, -1, 1, 1)
+    return cross_entropy(scores.float().masked_fill(others, -torch.inf), labels)
+
+
 @contextmanager
 def in_evaluation(network: nn.Module) -> Iterator[None]:
     """Evaluation mode for a while; then every module returns to its own mode, which need not be the network's."""
@@ -143,13 +154,14 @@ class CrossPseudoSupervision(nn.Module):
     def cross_supervision(self, u0: Tensor, u1: Tensor, mask: Tensor, names: Tensor | None = None) -> Tensor:
         """L_cps (Equation 8): both branches on the mixed image, each under the other's pseudo label.
 
-        With ``names`` (N, 4, h, w), of the mixed image, under these (``under_names``).
+        With ``names`` (N, 4, h, w), of the mixed image, these alone are learnt (``under_names``, ``naming_loss``).
         """
         first, second = self.branches
         label_1, label_2 = (
             pseudo_labels(branch, u0, u1, mask, self.evaluating, self.decide) for branch in (first, second)
         )
+        loss = cross_entropy
         if names is not None:
-            label_1, label_2 = under_names(label_1, names), under_names(label_2, names)
+            label_1, label_2, loss = under_names(label_1, names), under_names(label_2, names), naming_loss
         mixed = mix(u0, u1, mask)
-        return cross_entropy(first(mixed).scores, label_2) + cross_entropy(second(mixed).scores, label_1)
+        return loss(first(mixed).scores, label_2) + loss(second(mixed).scores, label_1)

@@ -4,8 +4,8 @@ Section 3.1.2 beyond the paper's rows. Both branches go on from what they have l
 unlabelled pool. Where the branches are torn between two names of one vertebra, background would win as the pseudo label
 and be learnt from: outlines and posterior elements would be eaten, epoch by epoch. So the kind is decided first. And
 where both are off by one level, each would learn that from the other: names are those that fit the whole column. And
-batch normalisation keeps the statistics that it has learnt: where they moved towards a mixture of phantoms and CutMix's
-collages, the branches agreed in our trials on more and more bone at the sides of the spine.
+only names are learnt from the scans, outlines from the phantoms: branches that teach each other outlines agree on more
+and more bone at the sides of the spine. For the same reason batch normalisation keeps its statistics.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ Names = Sequence[np.ndarray]
 def training_of(settings: Settings, folder: Path, identity: dict[str, Any], seed: int) -> Training:
     """How the branches are trained on. ``identity`` names the weights that they start from, the phantoms and scans."""
     cps = {**ADAPTED.cps_identity(settings), "weight": settings.adaptation.weight}
-    cps |= {"names": "of columns", "batch_norm": "as learnt"}
+    cps |= {"names": "of columns", "outlines": "of phantoms", "batch_norm": "as learnt"}
     identity = {**identity, **stage1.slices_identity(settings), "cps": cps}
     return Training(folder, f"adapting to {folder.name}", settings.adaptation.train, identity, seed)
 

@@ -102,7 +102,7 @@ class Study:
             names = self.store.unlabelled
         else:
             folder = self.settings.cps.pool_folder
-            scans = read_folder(Path(folder or "")).without_masks()
+            scans = read_folder(Path(folder or "")).as_pool()
             store = build_store(scans, self.preprocessing, self.runs / "pool")
             return [store.case(name) for name in store.names]
         if not names:

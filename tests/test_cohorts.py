@@ -95,7 +95,7 @@ def test_a_folder_with_images_and_labels_is_labelled(folder: Path) -> None:
 
 def test_the_pool_of_a_labelled_folder_knows_no_masks(folder: Path) -> None:
     cohort = read_folder(folder)
-    pool = cohort.without_masks()
+    pool = cohort.as_pool()
     assert [(case.name, case.image) for case in pool.unlabelled] == [(c.name, c.image) for c in cohort.labelled]
     assert pool.labelled == ()
     assert {case.labels for case in pool.cases} == {None}

@@ -57,8 +57,8 @@ class Cohort:
             if case.labels is None:
                 raise CohortError(f"{case.image} is a labelled case without a mask.")
 
-    def without_masks(self) -> "Cohort":
-        """The same cases, all of them unlabelled: what a pool for CPS is made of, whatever their masks hold."""
+    def as_pool(self) -> "Cohort":
+        """The same cases, all of them unlabelled: CPS's pool, whatever masks hold."""
         return Cohort(self.name, (), tuple(replace(case, labels=None) for case in self.cases))
 
     @property

@@ -7,6 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from sshsnet_core.evaluation.results import SPLITS
+from sshsnet_core.evaluation.statistics import TRUE_MEAN
 from sshsnet_core.methods.weights import SHIPPED
 from sshsnet_core.study import REPOSITORY
 from sshsnet_core.transfer import KIND_FIRST
@@ -30,30 +32,52 @@ def table(page: Path, header: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
 
-def measured() -> dict[str, list[str]]:
-    """What those cells should say: from the statistics that notebook 06 wrote beside Tables 1 and 2."""
-    tables = [pd.read_csv(REFERENCE / f"table{number}_statistics.csv") for number in (1, 2)]
-    values = pd.concat(tables).drop_duplicates(["row", "split", "statistic"]).set_index(["row", "split", "statistic"])
-
-    def of(row: str, split: str, statistic: str) -> float:
-        return float(values.at[(row, split, statistic), "value"])  # type: ignore[arg-type]
-
-    def means(row: str, split: str) -> str:
-        return " / ".join(f"{of(row, split, f'mean of {what}'):.2f}" for what in ("subjects", "classes"))
-
-    return {
-        row: [
-            means(row, "validation"),
-            means(row, "test"),
-            f"{of(row, 'test', 'named right by overlap'):.0f} %",
-            f"{of(row, 'test', 'training, min'):.0f}",
-        ]
-        for row in values.index.unique("row")
-    }
+def statistics(folder: Path) -> pd.Series:
+    """What notebook 06 wrote beside Tables 1 and 2, by row, split and name."""
+    tables = pd.concat([pd.read_csv(page) for page in sorted(folder.glob("table*_statistics.csv"))])
+    return tables.drop_duplicates(["row", "split", "statistic"]).set_index(["row", "split", "statistic"])["value"]
 
 
-def test_the_readme_tells_what_was_measured() -> None:
-    assert {row: cells for row, *cells in table(README, "|row|16held-outcases")} == measured()
+#: With the default number of training steps and with four times as many.
+BY_EFFORT = {1: statistics(REFERENCE), 4: statistics(REFERENCE / "effort4")}
+
+
+def means(values: pd.Series, row: str, split: str) -> str:
+    return " / ".join(f"{values[row, split, f'mean of {what}']:.2f}" for what in ("subjects", "classes"))
+
+
+def measured(values: pd.Series, row: str) -> list[str]:
+    """What the cells of a row should say."""
+    right, minutes = (values[row, "test", statistic] for statistic in ("named right by overlap", "training, min"))
+    return [*(means(values, row, split) for split in SPLITS), f"{right:.0f} %", f"{minutes:.0f}"]
+
+
+@pytest.mark.parametrize(("effort", "header"), [(1, "|row|16held-outcases"), (4, "|rowatEFFORT=4|")])
+def test_the_readme_tells_what_was_measured(effort: int, header: str) -> None:
+    values = BY_EFFORT[effort]
+    told = {row: cells for row, *cells in table(README, header)}
+    assert told == {row: measured(values, row) for row in values.index.unique("row")}
+
+
+def gains(values: pd.Series, before: str, after: str) -> str:
+    """What the second row has more than the first, on both splits."""
+    pairs = [[values[row, split, "mean of subjects"] for row in (before, after)] for split in SPLITS]
+    return " / ".join(f"{more - less:+.1f}" for less, more in pairs)
+
+
+def test_the_readme_tells_what_each_part_was_worth() -> None:
+    told = table(README, "|whatisitworth?|")
+    assert len(told) == 5
+    for _, before, after, *cells, _ in told:
+        ran = [values for values in BY_EFFORT.values() if before in values.index]
+        assert cells == [gains(values, before, after) for values in ran] + ["not run"] * (len(BY_EFFORT) - len(ran))
+
+
+def test_the_readme_tells_what_is_reached_on_true_structures() -> None:
+    reached = [
+        " / ".join(f"{values['SSHSNet', split, TRUE_MEAN]:.1f}" for split in SPLITS) for values in BY_EFFORT.values()
+    ]
+    assert "reaches {} here and {} with four times the steps".format(*reached) in README.read_text(encoding="utf-8")
 
 
 def test_the_readme_tells_what_was_measured_on_real_scans() -> None:

@@ -172,9 +172,27 @@ def test_levels_are_counted_over_all_structures_and_distances_averaged_over_subj
     assert value(table, "A", "surface Dice") == pytest.approx(85)
 
 
+def test_true_structures_leave_out_the_zeros_of_names_that_the_truth_does_not_hold():
+    dsc = results([("A", "x", "L5", 0.9), ("A", "x", "L4", 0.0), ("A", "x", "T9", 0.0), ("A", "y", "L5", 0.7)])
+    verdicts = results([("A", "x", "L5", 0), ("A", "x", "L4", 1), ("A", "y", "L5", 0)], "missed")
+    table = statistics(pd.concat([dsc, verdicts]), [], ["A"], "validation")
+    assert value(table, "A", "mean of subjects, true structures") == pytest.approx(100 * (0.45 + 0.7) / 2)
+    assert value(table, "A", "mean of subjects, true structures", "n") == 2
+    assert value(table, "A", "mean of subjects") == pytest.approx(100 * (0.3 + 0.7) / 2)
+
+
 def test_what_was_not_measured_is_not_a_zero():
     table = statistics(results(cohort("A", [0.5])), [], ["A"], "validation")
-    for name in ("named right by centroid", "missed", "shifted", "invented", "HD95", "surface Dice", "training, min"):
+    for name in (
+        "mean of subjects, true structures",
+        "named right by centroid",
+        "missed",
+        "shifted",
+        "invented",
+        "HD95",
+        "surface Dice",
+        "training, min",
+    ):
         assert np.isnan(value(table, "A", name)), name
 
 

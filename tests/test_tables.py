@@ -283,7 +283,7 @@ def test_latex_has_balanced_tables_and_escaped_captions(results, origin):
         {line.count("&") for line in tabular.splitlines() if line.endswith("\\\\")}
         for tabular in text.split("\\begin{tabular}")[1:]
     ]
-    assert cells == [{22}, {21}, {2}, {14}]
+    assert cells == [{22}, {21}, {2}, {15}]
 
 
 def test_the_terminal_print_has_a_line_a_row(results):

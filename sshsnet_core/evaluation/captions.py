@@ -67,7 +67,8 @@ def statistics_words(summary: pd.DataFrame) -> str:
         "In brackets, 95 % intervals: percentiles of a bootstrap over the subjects of one training; they tell nothing "
         "about another seed. A resample that lacks a structure leaves it out of the mean of classes"
         + (f" ({rare} of the resamples). " if rare else ". ")
-        + "The difference is of subjects' means, paired; p is the two-sided Wilcoxon signed-rank test, with Holm's "
+        + "True structures: without the zeros for names that the truth does not hold. "
+        "The difference is of subjects' means, paired; p is the two-sided Wilcoxon signed-rank test, with Holm's "
         "correction for the tests of this table on these images. Levels named right are in percent of the truth's: by "
         f"centroid, where the name's centroid lies within {CENTROID_LIMIT_MM:.0f} mm of the true one and no other of "
         "its kind is as near; by overlap, where the name is the commonest on the structure. HD95 is over structures "

@@ -5,7 +5,17 @@ import pandas as pd
 from sshsnet_core.anatomy import NAMES
 from sshsnet_core.evaluation.captions import NOT_RUN
 from sshsnet_core.evaluation.paper import Published
-from sshsnet_core.evaluation.statistics import COUNTS, DIFFERENCE, HD95, IDENTIFIED, MINUTES, NSD, P_HOLM, P
+from sshsnet_core.evaluation.statistics import (
+    COUNTS,
+    DIFFERENCE,
+    HD95,
+    IDENTIFIED,
+    MINUTES,
+    NSD,
+    P_HOLM,
+    TRUE_MEAN,
+    P,
+)
 from sshsnet_core.evaluation.summary import MEANS, SUBJECT_MEAN
 
 NOTHING = "-"
@@ -13,6 +23,7 @@ NOTHING = "-"
 #: The columns of the statistics: heading and format.
 _STATISTICS = {
     **{mean: (f"{mean} (%)", ".1f") for mean in MEANS},
+    TRUE_MEAN: (f"{TRUE_MEAN} (%)", ".1f"),
     DIFFERENCE: (f"{DIFFERENCE} (pairs)", "+.1f"),
     P: (P, ".2g"),
     P_HOLM: (P_HOLM, ".2g"),

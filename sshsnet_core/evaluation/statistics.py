@@ -16,6 +16,8 @@ from statsmodels.stats.multitest import multipletests
 from sshsnet_core.evaluation.paper import OURS
 from sshsnet_core.evaluation.summary import MEANS, overall_means, scores_by_subject
 
+#: Of the structures that the truth holds alone: without the zeros for names that it does not.
+TRUE_MEAN = "mean of subjects, true structures"
 DIFFERENCE, P, P_HOLM = f"{OURS} minus row", "p", "p (Holm)"
 #: Shares of the truth's levels in percent, then counts.
 IDENTIFIED = {"id_centroid": "named right by centroid", "id_overlap": "named right by overlap"}
@@ -39,7 +41,7 @@ def statistics(
 ) -> pd.DataFrame:
     """Tidy statistics of every measured row: ``row, statistic, value, low, high, n``; NaN is what cannot be told.
 
-    - The overall means of DSC (%), with their intervals; ``n`` subjects.
+    - The overall means of DSC (%), with their intervals, and ``TRUE_MEAN``; ``n`` subjects.
     - ``DIFFERENCE`` (percentage points of the mean of subjects, over the subjects that both rows have) with its
       interval, ``P`` of the two-sided Wilcoxon signed-rank test on these pairs, and ``P_HOLM``, corrected for all
       the tests of this table on this split.
@@ -52,7 +54,13 @@ def statistics(
     lines: list[tuple[Any, ...]] = []
     for row, dsc in scores.items():
         of_row = results[(results["method"] == row) & (results["split"] == split)]
-        of_all = (*_means(dsc), *_identification(of_row), *_surfaces(of_row), _cost(provenances, row, split))
+        of_all = (
+            *_means(dsc),
+            _true_mean(of_row),
+            *_identification(of_row),
+            *_surfaces(of_row),
+            _cost(provenances, row, split),
+        )
         lines += [(row, *line) for line in of_all]
     frame = pd.DataFrame(lines + _comparisons(scores), columns=list(COLUMNS))
     return frame.astype({"value": float, "low": float, "high": float, "n": int})
@@ -106,6 +114,14 @@ def _means(scores: pd.DataFrame) -> list[tuple[Any, ...]]:
     values = scores.to_numpy()
     points = zip(MEANS, overall_means(values), mean_intervals(values), strict=True)
     return [(name, float(mean), *interval, len(values)) for name, mean, interval in points]
+
+
+def _true_mean(of_row: pd.DataFrame) -> tuple[Any, ...]:
+    """The truth holds those structures that could be missed."""
+    scores = of_row.pivot(index=["case", "structure"], columns="metric", values="value")
+    scores = scores.reindex(columns=["dsc", "missed"]).dropna()
+    subjects = scores["dsc"].groupby("case").mean()
+    return TRUE_MEAN, 100 * subjects.mean(), *_NONE, len(subjects)
 
 
 def _comparisons(scores: Mapping[str, pd.DataFrame]) -> list[tuple[Any, ...]]:

@@ -16,6 +16,7 @@ from sshsnet_core.data.cohorts.annotated import CHOSEN_ON, read_annotated, witho
 from sshsnet_core.data.cohorts.base import Case, Cohort
 from sshsnet_core.data.thin_slices import every_nth
 from sshsnet_core.data.volumes import read_image, read_labels, write_labels
+from sshsnet_core.evaluation.kept import kept, kept_markdown
 from sshsnet_core.evaluation.results import write_text
 from sshsnet_core.evaluation.transfer import transfer_scores
 from sshsnet_core.evaluation.transfer_table import COLUMNS, transfer_markdown, transfer_table
@@ -131,7 +132,8 @@ def write_measured(profile: str, root: Path, seeds: int) -> Path:
     words = caption(study, cohorts, seeds)
     study.figures.mkdir(parents=True, exist_ok=True)
     table = study.figures / "real.md"
-    write_text(table, transfer_markdown(transfer_table(results, CHOSEN_ON), words))
+    left = kept_markdown(kept(results, BEFORE, AFTER, FROM_COLUMN), CHOSEN_ON)
+    write_text(table, f"{transfer_markdown(transfer_table(results, CHOSEN_ON), words)}\n{left}")
     views = measured_views(study, root)
     shown = list(next(iter(views.values())).labels)[1:]
     save(side_by_side(views, shown, f"Middle slices, seed {study.seed}. {words}"), study.runs / "real")

@@ -1,14 +1,20 @@
-"""Scores of a volume of which a part is annotated: bodies against bodies, discs against discs, names and outlines."""
+"""Scores of a volume of which a part is annotated: bodies against bodies, discs against discs, names and outlines.
+
+And, with or without a mask, how many voxels a network gives to each kind: what is being eaten becomes fewer.
+"""
 
 import numpy as np
 
-from sshsnet_core.anatomy import VERTEBRAE
+from sshsnet_core.anatomy import ARCHES, DISCS, N_APART, VERTEBRAE
 from sshsnet_core.annotation import Annotation
 from sshsnet_core.evaluation.identification import Labels
 from sshsnet_core.evaluation.metrics import Score, score_case
 
 #: The structure and the metric of all annotated bodies as one class.
 ALL_BODIES, OUTLINE = "all bodies", "outline"
+#: What is counted apart, and the metric's name. Without the sacrum: much of it is a question of where the view ends.
+COUNTED = {"bodies": VERTEBRAE[1:], "discs": DISCS, "arches": ARCHES}
+VOXELS = "voxels"
 #: Beyond the outer end plates so much of a prediction counts: an overrun does, the body after the next disc does not.
 _OVERRUN_MM = 3.0
 
@@ -16,13 +22,21 @@ _OVERRUN_MM = 3.0
 def transfer_scores(
     prediction: Labels, truth: Labels, annotation: Annotation, spacing_mm: tuple[float, float, float]
 ) -> list[Score]:
-    """``score_case`` of what is annotated, and the ``outline`` of the bodies whatever their names.
+    """``score_case`` of what is annotated, the ``outline`` of the bodies whatever their names, and ``voxels``.
 
     Label volumes (Z, H, W) on the native grid, 0-28 and as the masks number them; spacing (z, row, column) in mm.
     """
     scores = score_case(*annotation.comparable(prediction, truth), spacing_mm)
     value = outline_dsc(prediction, truth, spacing_mm)
-    return scores if np.isnan(value) else [*scores, Score(structure=ALL_BODIES, metric=OUTLINE, value=value)]
+    outline = [] if np.isnan(value) else [Score(structure=ALL_BODIES, metric=OUTLINE, value=value)]
+    return [*scores, *outline, *voxels(prediction)]
+
+
+def voxels(prediction: Labels) -> list[Score]:
+    """How many voxels of each of ``COUNTED`` a label volume (Z, H, W) holds, annotated or not."""
+    counts = np.bincount(prediction.ravel(), minlength=N_APART)
+    numbers = {kind: counts[[structure.label for structure in structures]] for kind, structures in COUNTED.items()}
+    return [Score(structure=kind, metric=VOXELS, value=float(number.sum())) for kind, number in numbers.items()]
 
 
 def outline_dsc(prediction: Labels, truth: Labels, spacing_mm: tuple[float, float, float]) -> float:

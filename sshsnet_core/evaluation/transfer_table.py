@@ -43,13 +43,18 @@ def subject_scores(results: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(columns, axis=1).reindex(columns=list(QUANTITIES)).astype(float).reset_index()
 
 
+def part_of(case: str, chosen_on: Collection[str]) -> str:
+    """Whether settings were chosen on a case, or it was held back."""
+    return CHOSEN if case in chosen_on else HELD_BACK
+
+
 def transfer_table(results: pd.DataFrame, chosen_on: Collection[str]) -> pd.DataFrame:
     """Tidy: ``part, slices, network, names, quantity, value, low, high, sd_of_seeds, subjects``.
 
     ``part`` tells the cases on which settings were chosen from those held back. ``sd_of_seeds`` is NaN for one seed.
     """
     scores = subject_scores(results)
-    scores["part"] = np.where(scores["case"].isin(chosen_on), CHOSEN, HELD_BACK)
+    scores["part"] = [part_of(case, chosen_on) for case in scores["case"]]
     long = scores.melt([*ROW, "case", "seed", "part"], list(QUANTITIES), "quantity").dropna()
     lines = []
     for key, group in long.groupby(["part", *ROW, "quantity"], sort=False):

@@ -40,7 +40,7 @@ released: $(VENV)/.installed ## train the baselines as their authors released th
 switches: $(VENV)/.installed ## turn our own switches one by one (CTAM as printed, no CutMix, ...), with what each is worth
 	$(IN_VENV) $(PYTHON) -m sshsnet_core study switches --profile $(PROFILE) --effort $(EFFORT)
 
-weights: $(VENV)/.installed ## train the networks that come with the package anew, on phantoms alone (an hour)
+weights: $(VENV)/.installed ## train the networks that come with the package anew, on phantoms alone (an hour, 8 GB)
 	$(IN_VENV) $(PYTHON) -m sshsnet_core weights
 
 adapt: $(VENV)/.installed ## adapt the shipped networks to a FOLDER of unlabelled scans, under the NAME that predict takes

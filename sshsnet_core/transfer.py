@@ -18,7 +18,7 @@ from sshsnet_core.learning.training import Training
 from sshsnet_core.methods import stage1
 from sshsnet_core.methods.adaptation import adapt, load_adapted, training_of
 from sshsnet_core.methods.pseudo_labels import PseudoLabelRecord
-from sshsnet_core.methods.rows import method_by_key
+from sshsnet_core.methods.rows import OURS, method_by_key
 from sshsnet_core.methods.seen import Seen
 from sshsnet_core.methods.segmenter import Segmenter
 from sshsnet_core.methods.sshsnet import SSHSNet, TrainedSSHSNet
@@ -29,8 +29,8 @@ from sshsnet_core.progress import Progress
 from sshsnet_core.scan import write_stranger
 from sshsnet_core.study import Study
 
-#: What is trained on the phantoms, on which fold's training cases: two branches, no stage 2.
-ROW, FOLD = "2d-cps", 0
+#: What is trained on the phantoms, on which fold's training cases: both stages. CPS then adapts stage 1 alone.
+ROW, FOLD = OURS.key, 0
 
 #: From class probabilities (C, Z, H, W) and their spacing (z, row, column) in mm to labels (Z, H, W).
 Decision = Callable[[np.ndarray, tuple[float, float, float]], np.ndarray]
@@ -115,7 +115,7 @@ def phantom_weights(seed: int = 0) -> Weights:
     study = Study.open("real", seed=seed)
     trained = trained_on_phantoms(study)
     seen = Seen.of([study.store.case(name) for name in study.store.labelled])
-    return Weights("SSHSNet stage 1, randomised phantoms", _system(), trained, seen, told_of(study, ROW, [FOLD]))
+    return Weights("SSHSNet, randomised phantoms", _system(), trained, seen, told_of(study, ROW, [FOLD]))
 
 
 def adapted_weights(weights: Weights, scans: Cohort, name: str, seed: int = 0) -> Weights:

@@ -76,11 +76,14 @@ Window = tuple[int, int, int]
 
 
 def positions(shape: Window) -> tuple[np.ndarray, Coarse]:
-    """A volume whose values say where they lie, and stage 1's maps that say the same of themselves."""
+    """A volume whose values say where they lie, and stage 1's maps that say the same of themselves.
+
+    Of the slice they say -z: a window that is all background, 1, would be passed over.
+    """
 
     def ramps(step: int) -> np.ndarray:
         z, h, w = np.indices((shape[0], shape[1] // step, shape[2] // step)).astype(np.float16)
-        return np.stack([z, step * h + (step - 1) / 2, step * w + (step - 1) / 2])
+        return np.stack([-z, step * h + (step - 1) / 2, step * w + (step - 1) / 2])
 
     z, h, w = np.indices(shape)
     return (10000 * z + 100 * h + w).astype(np.float32), Coarse(ramps(2), ramps(8))
@@ -108,7 +111,7 @@ class Checks(nn.Module):
         assert features.shape == (1, 3, self.patch[0], h // 4, w // 4)
         start = int(image[0, 0, 0, 0, 0])
         self.starts.add((start // 10000, start % 10000 // 100, start % 100))
-        place = torch.cat([image // 10000, image % 10000 // 100, image % 100], dim=1)
+        place = torch.cat([-(image // 10000), image % 10000 // 100, image % 100], dim=1)
         # Doubling clamps at the borders of the whole map: there a ramp is off by half a pixel of it.
         assert (coarse - place).abs().max() <= 0.5
         middle = avg_pool2d(place[0], 4)[None]
@@ -155,6 +158,29 @@ def test_where_windows_disagree_their_probabilities_are_averaged() -> None:
     # In the middle columns; in the corners of a window MONAI's weights are all the same smallest one.
     assert not labels[:, :12, 6:10].any()
     assert labels[:, 12:, 6:10].all()
+
+
+def test_a_window_in_which_stage_1_sees_nothing_keeps_its_map() -> None:
+    """Four windows side by side; in one of them a single pixel may be something else than background."""
+
+    class Structure(nn.Module):
+        calls = 0
+
+        def forward(self, image: Tensor, coarse: Tensor, features: Tensor) -> Tensor:
+            self.calls += 1
+            return torch.tensor([0.0, 9.0]).view(1, 2, 1, 1, 1).expand(1, 2, *image.shape[2:])
+
+    volume, network = np.zeros((1, 32, 32), np.float32), Structure()
+    scores = np.zeros((2, 1, 16, 16), np.float16)
+    scores[0], scores[1] = 0.995, 0.005
+    scores[:, 0, 12, 4] = 0.5
+    coarse = Coarse(scores, np.zeros((3, 1, 4, 4), np.float16))
+    probabilities = segment_windows(network, volume, coarse, (1, 16, 16), 0.0, CPU)
+    assert network.calls == 1
+    asked = np.zeros((1, 32, 32), bool)
+    asked[:, 16:, :16] = True
+    assert np.array_equal(probabilities.argmax(axis=0).astype(bool), asked)
+    np.testing.assert_allclose(probabilities[0][~asked], 0.995, atol=1e-3)
 
 
 def test_one_window_is_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,10 @@ from sshsnet_core.anatomy import N_APART, by_name
 from sshsnet_core.data.thin_slices import every_nth
 from sshsnet_core.data.volumes import Geometry, Volume, write_image, write_labels
 from sshsnet_core.measurement import AFTER, BEFORE, measure, write_measured
-from sshsnet_core.methods import stage1
+from sshsnet_core.methods import stage1, stage2
 from sshsnet_core.methods.seen import Seen
 from sshsnet_core.methods.sshsnet import TrainedSSHSNet
+from sshsnet_core.methods.stage2 import Stage2
 from sshsnet_core.methods.weights import Weights
 from sshsnet_core.settings import Settings, SettingsError, load_settings
 from sshsnet_core.study import Study
@@ -152,10 +153,12 @@ def test_a_training_that_comes_with_the_package_is_not_repeated(
     monkeypatch.setattr(transfer, "trained_on_phantoms", lambda study: trained.append(study.seed))
     system, settings = transfer._system(), study.settings
     assert system.first is not None
+    assert system.second is not None
     branches = list(stage1.build(system.first, settings, pretrained=False).branches)  # type: ignore[arg-type]
+    network = stage2.build(Stage2(system.second, system.first), settings).network
     told = {"trainings": study.fingerprints(transfer.ROW, [transfer.FOLD]) if same else {"fold 0, stage 1": "other"}}
     ranges = ((1.0, 2.0), (1.0, 2.0), (1.0, 2.0))
-    weights = Weights("a test", system, TrainedSSHSNet(settings, branches, None), Seen(ranges, ranges), told)
+    weights = Weights("a test", system, TrainedSSHSNet(settings, branches, network), Seen(ranges, ranges), told)
     weights.write(tmp_path / "shipped.safetensors")
     monkeypatch.setattr(transfer, "SHIPPED", tmp_path / "shipped.safetensors")
     found = transfer.networks(study)

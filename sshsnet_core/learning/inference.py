@@ -13,6 +13,8 @@ from sshsnet_core.data.slices import halve_image, three_slices
 
 # Slices that stage 1 takes at once: enough to fill a small GPU, little enough for a laptop's memory.
 _SLICES = 8
+# A window in which stage 1 is so sure of background everywhere keeps stage 1's map: many of a wide abdomen do.
+_NOTHING = 0.99
 
 
 @torch.inference_mode()
@@ -56,6 +58,8 @@ def segment_windows(
     def one_window(image: Tensor, corners: Sequence[Sequence[slice]]) -> Tensor:
         crops = [coarse.crop(tuple(s.start for s in corner[-3:]), patch) for corner in corners]  # type: ignore[arg-type]
         scores, features = (torch.stack(parts).to(device) for parts in zip(*crops, strict=True))
+        if scores[:, 0].min() > _NOTHING:
+            return scores
         return network(image, scores, features).float().softmax(dim=1)
 
     image = torch.from_numpy(np.array(volume))[None, None]

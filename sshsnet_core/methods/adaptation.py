@@ -1,11 +1,12 @@
 """CPS as a bridge to scans that nobody has labelled: labelled phantoms, unlabelled scans, no real label at all.
 
 Section 3.1.2 beyond the paper's rows. Both branches go on from what they have learnt of phantoms; the scans are the
-unlabelled pool. Where the branches are torn between two names of one vertebra, background would win as the pseudo label
-and be learnt from: outlines and posterior elements would be eaten, epoch by epoch. So the kind is decided first. And
-where both are off by one level, each would learn that from the other: names are those that fit the whole column. And
-only names are learnt from the scans, outlines from the phantoms: in our trials branches that taught each other outlines
-agreed on more and more bone at the sides of the spine. For the same reason batch normalisation keeps its statistics.
+unlabelled pool. A stage 2 stays as it is: the map that it is given brings the names. Where the branches are torn
+between two names of one vertebra, background would win as the pseudo label and be learnt from: outlines and posterior
+elements would be eaten, epoch by epoch. So the kind is decided first. And where both are off by one level, each would
+learn that from the other: names are those that fit the whole column. And only names are learnt from the scans, outlines
+from the phantoms: in our trials branches that taught each other outlines agreed on more and more bone at the sides of
+the spine. For the same reason batch normalisation keeps its statistics.
 """
 
 from collections.abc import Callable, Sequence

@@ -40,10 +40,10 @@ class Segmenter:
         """Mean class probabilities (C1, Z, H, W); float16 for thin slices, whose volumes are large."""
         n = interleaves(case.restoration.spacing[0], self.preprocessing.spacing_mm[0])
         if n == 1:
-            return self._sum(case.image) / np.float32(len(self.networks))
+            return self._mean(case.image)
         with Progress(f"thin slices, {n} interleaved volumes", n, "volume") as progress:
             for first in range(n):
-                part = self._sum(case.image[first::n]) / np.float32(len(self.networks))
+                part = self._mean(case.image[first::n])
                 if first == 0:
                     together = np.empty((len(part), *case.image.shape), np.float16)
                 together[:, first::n] = part
@@ -57,6 +57,11 @@ class Segmenter:
     def segment_array(self, image: np.ndarray) -> np.ndarray:
         """Labels (Z, H, W) of a preprocessed volume: the argmax of the mean probabilities, taken once."""
         return self._sum(image).argmax(axis=0).astype(np.uint8)
+
+    def _mean(self, image: np.ndarray) -> np.ndarray:
+        """The networks' mean class probabilities (C1, Z, H, W)."""
+        total = self._sum(image)
+        return total if len(self.networks) == 1 else total / np.float32(len(self.networks))
 
     def _sum(self, image: np.ndarray) -> np.ndarray:
         """The networks' class probabilities (C1, Z, H, W), summed up."""

@@ -88,3 +88,13 @@ def test_the_readme_tells_what_was_measured_on_real_scans() -> None:
     assert [cells for _, _, *cells in told] == [
         [bodies, outlines, discs, f"{right} %"] for bodies, outlines, discs, _, right in means
     ]
+
+
+def test_the_readme_tells_what_cps_leaves_of_each_kind() -> None:
+    """The last table of real.md: the volumes held back, slices as they are."""
+    rows = {(cases, slices): cells for cases, slices, *cells in table(REFERENCE / "real.md", "|cases|slices|")}
+    bodies, discs, arches = rows["held back", "slices as they are"]
+    mean, low, high = re.findall(r"\d+", arches)[:3]
+    others = f"of vertebral bodies {bodies.split()[0]}, of discs {discs.split()[0]} %"
+    text = " ".join(README.read_text(encoding="utf-8").split())
+    assert f"{mean} % of the voxels ({low} to {high}; {others})" in text

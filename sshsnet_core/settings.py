@@ -204,6 +204,9 @@ class Settings(_Frozen):
     #: Over what stage 1's Dice loss (Equation 11) sums up: each slice, as printed, or the slices of a batch. Over a
     #: slice it makes structures too large where slices cut through their sides (``learning.losses.soft_dice``).
     slice_dice_over: Literal["sample", "batch"] = "sample"
+    #: Share of a structure that a slice, cut and moved in training, must still show for its label to stay
+    #: (``data.slices.drop_cut_off``). 0 keeps every label.
+    in_view: Annotated[float, Field(ge=0, le=1)] = 0.0
     #: Size (Z, h, w) of a stage 2 patch at full resolution; h and w are multiples of the 3D network's stride of 16.
     patch: tuple[Positive, StrideMultiple, StrideMultiple] = (12, 192, 192)
     #: Share of a window that the next one covers again, at inference.

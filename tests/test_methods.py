@@ -237,7 +237,7 @@ def test_a_switch_joins_the_identity_only_where_it_is_turned(settings: Settings)
     assert kind_first.key == "2d-imagenet-cps-kind-first"
 
 
-@pytest.mark.parametrize("switch", [{"even_slices": 0.5}, {"slice_dice_over": "batch"}], ids=str)
+@pytest.mark.parametrize("switch", [{"even_slices": 0.5}, {"slice_dice_over": "batch"}, {"in_view": 0.5}], ids=str)
 def test_how_slices_are_drawn_and_scored_is_of_the_2d_networks_alone(
     settings: Settings, switch: dict[str, Any]
 ) -> None:

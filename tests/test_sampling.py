@@ -20,6 +20,7 @@ from sshsnet_core.data.slices import (
     Batch,
     CPSSamples,
     SliceSamples,
+    drop_cut_off,
     fit,
     halve_image,
     halve_labels,
@@ -120,6 +121,31 @@ def test_three_slices_repeat_at_the_edges() -> None:
     volume = torch.arange(4.0)[:, None, None].expand(4, 2, 2)
     assert three_slices(volume)[:, :, 0, 0].tolist() == [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 3]]
     assert three_slices(volume[:1])[:, :, 0, 0].tolist() == [[0, 0, 0]]
+
+
+def test_structures_cut_off_lose_their_label_and_the_sacrum_does_not() -> None:
+    whole = torch.zeros(10, 4, dtype=torch.int64)
+    whole[:5, 0], whole[:5, 1], whole[:5, 2], whole[5:] = 1, 2, 12, 28
+    cut = whole[2:].clone()  # 3 of 5 rows of three structures are left, all of the fourth
+    assert torch.equal(drop_cut_off(cut, whole, 0.0), cut)
+    assert torch.equal(drop_cut_off(cut, whole, 0.6), cut)
+    kept = drop_cut_off(cut, whole, 0.61)
+    assert kept.unique().tolist() == [0, 1, 28]
+    assert torch.equal(kept[kept > 0], cut[(cut == 1) | (cut == 28)])
+
+
+def test_slices_are_read_without_structures_cut_off(make_case: MakeCase) -> None:
+    """Of a structure as large as the image the small slices show little, of a dot all or nothing."""
+    labels = np.full((1, 40, 40), 3, np.uint8)
+    labels[:, 18:22, 18:22] = 4
+    case = make_case("case", labels.astype(np.float32), labels)
+    kept, dropped = (SliceSamples([case], (12, 12), 0, in_view=share) for share in (0.0, 0.6))
+    seen = [(kept[i]["labels"], dropped[i]["labels"]) for i in range(30)]
+    assert all((one == 3).any() for one, _ in seen)
+    assert not any((other == 3).any() for _, other in seen)
+    assert any((other == 4).any() for _, other in seen)
+    for one, other in seen:
+        assert torch.equal(other[other > 0], one[(one == 4) & (other > 0)])
 
 
 def test_a_training_slice_is_what_inference_sees() -> None:

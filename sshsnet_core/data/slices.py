@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 from torch.utils.data import Dataset
 
+from sshsnet_core.anatomy import BACKGROUND, by_name
 from sshsnet_core.data.augmentation import augment_slice
 from sshsnet_core.data.coarse import FEATURE_STRIDE
 from sshsnet_core.data.store import StoredCase
@@ -97,18 +98,31 @@ def halve_names(names: np.ndarray) -> Tensor:
     return torch.from_numpy(halve_labels(pad_volume(names)).astype(np.int64))
 
 
+def drop_cut_off(labels: Tensor, whole: Tensor, in_view: float) -> Tensor:
+    """Labels (h, w) without the structures that show less than a share of their pixels in the ``whole`` slice (H, W).
+
+    Annotators leave out a vertebra or disc of which little is in view. A slice cut at random would teach the opposite,
+    and the networks would invent a level at the top of the column. The sacrum, cut by every image, stays.
+    """
+    # The store holds labels as bytes.
+    before, after = (torch.bincount(of.flatten(), minlength=256) for of in (whole, labels))
+    cut_off = after < in_view * before
+    cut_off[by_name("S").label] = False
+    return labels.masked_fill(cut_off[labels], BACKGROUND)
+
+
 def labelled_slice(
-    case: StoredCase, index: int, size: tuple[int, int], rng: np.random.Generator
+    case: StoredCase, index: int, size: tuple[int, int], rng: np.random.Generator, in_view: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """Like ``unlabelled_slice``, with its labels (h, w)."""
+    """Like ``unlabelled_slice``, with its labels (h, w), without those of structures cut off (``drop_cut_off``)."""
     image = slice_input(case.image, index)
     at = place(image.shape, size, rng)
     assert case.labels is not None
     halved = halve_labels(pad_volume(case.labels[index : index + 1]))
-    marked = fit(torch.from_numpy(halved[0].astype(np.int64)), size, at)
-    augmented, labels = augment_slice(fit(image, size, at), marked, rng)
+    whole = torch.from_numpy(halved[0].astype(np.int64))
+    augmented, labels = augment_slice(fit(image, size, at), fit(whole, size, at), rng)
     assert labels is not None
-    return augmented, labels
+    return augmented, drop_cut_off(labels, whole, in_view)
 
 
 def cases_by_class(cases: Sequence[StoredCase]) -> dict[int, list[int]]:
@@ -122,11 +136,14 @@ class SliceSamples(Dataset[Batch]):
 
     The paper does not say how slices are drawn. They are category-balanced, as the patches of stage 2 are: a class at
     random among those that the cases show, a case that shows it, a slice that holds it. T9 would hardly be seen else.
-    A share of them, ``even``, is any slice of any case instead.
+    A share of them, ``even``, is any slice of any case instead. Of structures that a slice shows less than ``in_view``
+    of, it has no label.
     """
 
-    def __init__(self, cases: Sequence[StoredCase], size: tuple[int, int], seed: int, even: float = 0.0) -> None:
-        self.cases, self.size, self.seed, self.even = cases, size, seed, even
+    def __init__(
+        self, cases: Sequence[StoredCase], size: tuple[int, int], seed: int, even: float = 0.0, in_view: float = 0.0
+    ) -> None:
+        self.cases, self.size, self.seed, self.even, self.in_view = cases, size, seed, even, in_view
         self.showing = cases_by_class(cases)
 
     def __getitem__(self, index: int) -> Batch:
@@ -138,7 +155,7 @@ class SliceSamples(Dataset[Batch]):
             label = int(rng.choice(list(self.showing)))
             case = self.cases[int(rng.choice(self.showing[label]))]
             at = int(rng.choice(case.voxels(label)[:, 0]))
-        image, labels = labelled_slice(case, at, self.size, rng)
+        image, labels = labelled_slice(case, at, self.size, rng, self.in_view)
         return {"image": image, "labels": labels}
 
 

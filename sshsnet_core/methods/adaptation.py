@@ -19,7 +19,7 @@ import pandas as pd
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sshsnet_core.data.slices import CPSSamples, Pictured, SliceSamples
+from sshsnet_core.data.slices import CPSSamples, Pictured
 from sshsnet_core.data.store import StoredCase
 from sshsnet_core.learning.cps import CrossPseudoSupervision, cutmix_mask, under_names
 from sshsnet_core.learning.training import Training, TrainingError, load_trained, train
@@ -61,7 +61,7 @@ def adapt(
     objective = _objective(settings)
     for branch, trained in zip(objective.branches, start.branches, strict=True):  # type: ignore[arg-type]
         branch.load_state_dict(trained.state_dict())
-    slices = SliceSamples(labelled, settings.slice_size, training.seed, settings.even_slices)
+    slices = stage1.slice_samples(settings, training, labelled)
     record = stage1.pseudo_label_record(training, pool)
 
     @cache

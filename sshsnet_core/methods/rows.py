@@ -104,6 +104,11 @@ SWITCHES = (
         CPS_ALONE,
     ),
     Switch(
+        "structures cut off by augmentation stay labelled",
+        Method("cut-off-labelled", "SSHSNet-2D-CPS, cut off and labelled", Changed(CPS_ALONE.system, {"in_view": 0.0})),
+        CPS_ALONE,
+    ),
+    Switch(
         "3D ASPP at rates 12, 24, 36",
         Method(
             "aspp-printed",

@@ -88,6 +88,7 @@ def slices_identity(settings: Settings) -> dict[str, Any]:
     """What decides how labelled slices are learnt from: how labels are read, and the switches that are turned."""
     turned: dict[str, Any] = {"even_slices": settings.even_slices} if settings.even_slices else {}
     turned |= {} if settings.slice_dice_over == "sample" else {"slice_dice_over": settings.slice_dice_over}
+    turned |= {"in_view": settings.in_view} if settings.in_view else {}
     return labels_identity(settings) | turned
 
 
@@ -121,6 +122,11 @@ def build(
     return under_cps(network, settings.cps.weight, stage.evaluating, stage.decide, groups, over)
 
 
+def slice_samples(settings: Settings, training: Training, labelled: Sequence[StoredCase]) -> SliceSamples:
+    """The labelled slices that this training is shown."""
+    return SliceSamples(labelled, settings.slice_size, training.seed, settings.even_slices, settings.in_view)
+
+
 def train_stage1(
     stage: Stage1, settings: Settings, training: Training, labelled: Sequence[StoredCase], pool: Sequence[StoredCase]
 ) -> pd.DataFrame:
@@ -130,7 +136,7 @@ def train_stage1(
     """
     training.seed_everything()
     objective = build(stage, settings, stage.pretrained)
-    slices = SliceSamples(labelled, settings.slice_size, training.seed, settings.even_slices)
+    slices = slice_samples(settings, training, labelled)
     both = CPSSamples(slices, pool, cutmix_mask if stage.cutmix else no_cutmix)
     starts = settings.cps.labels_only * settings.train_2d.epochs
 

@@ -10,7 +10,7 @@ from sshsnet_core.methods.system import Job, Segmentation, Stage, System
 from sshsnet_core.settings import Settings
 
 #: The settings that stage 1 is trained by.
-_STAGE_1 = ("network_2d", "cps", "train_2d", "slice_size", "even_slices", "slice_dice_over")
+_STAGE_1 = ("network_2d", "cps", "train_2d", "slice_size", "even_slices", "slice_dice_over", "in_view")
 
 
 @dataclass(frozen=True)

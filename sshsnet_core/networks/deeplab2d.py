@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from sshsnet_core.anatomy import N_CLASSES
 from sshsnet_core.networks.encoders import OUTPUT_STRIDE, encoder_name, pretrained_encoder
+from sshsnet_core.networks.phases import in_phases
 from sshsnet_core.settings import Network2DSettings
 
 #: Downsampling of the features I_2d relative to the input.
@@ -45,6 +46,7 @@ class DeepLab2D(nn.Module):
         self.decoder = network.decoder
         self.segmentation_head = network.segmentation_head
         _normalise_pooling_within_a_sample(network.decoder.aspp[0], settings.decoder_channels)
+        in_phases(self)
 
     def forward(self, x: Tensor) -> Output2D:
         """(N, 3, h, w) of any size -> ``Output2D``. Inside, the edges are repeated to the next multiple of 16."""

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from sshsnet_core.data.cohorts.base import Case
 from sshsnet_core.data.volumes import read_labels, write_labels
@@ -52,14 +54,21 @@ def _score(study: Study, key: str, folds: Sequence[int], split: str, cases: Sequ
         return path
     segmenter = study.segmenter(key, folds)
     title = method_by_key(key).title
-    rows: list[dict[str, Any]] = []
+    scored: list[Future[list[Any]]] = []
     started = perf_counter()
-    with Progress(f"{title}, fold {which}, {split}", total=len(cases), unit="case") as progress:
+    # A case is scored while the next is segmented: scoring takes one core, and longer than a GPU's segmentation.
+    with (
+        ThreadPoolExecutor(torch.get_num_threads()) as pool,
+        Progress(f"{title}, fold {which}, {split}", total=len(cases), unit="case") as progress,
+    ):
         for case in cases:
             prediction = segmenter.segment_stored(study.store.case(case.name))
-            scores = _score_case(study, case, prediction, study.prediction_path(key, which, case.name))
-            rows += [{"method": title, "fold": which, "split": split, "case": case.name, **s} for s in scores]
+            target = study.prediction_path(key, which, case.name)
+            scored.append(pool.submit(_score_case, study, case, prediction, target))
             progress.advance(case.name)
+    of_all = {"method": title, "fold": which, "split": split}
+    scores = zip(cases, scored, strict=True)
+    rows = [{**of_all, "case": case.name, **score} for case, of_case in scores for score in of_case.result()]
     spent = {"segmentation and scoring": perf_counter() - started}
     sidecar = {**study.provenance(str(device()), _training_s(study, key, folds) | spent), **about}
     if rows:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, pad
+from torch.nn.functional import pad
 
 #: I_2d lies at 1/4 of stage 1's input, which is half of full resolution.
 FEATURE_STRIDE = 8
@@ -69,7 +69,21 @@ def doubled_window(array: np.ndarray, start: tuple[int, int], size: tuple[int, i
     inside = [(max(low, 0), min(high, length)) for (low, high), length in zip(spans, array.shape[-2:], strict=True)]
     window = torch.from_numpy(np.array(array[..., slice(*inside[0]), slice(*inside[1])], dtype=np.float32))
     (top, bottom), (left, right) = [(i[0] - s[0], s[1] - i[1]) for i, s in zip(inside, spans, strict=True)]
-    window = pad(window, (left, right, top, bottom, 0, 0), mode="replicate")
-    c, z, h, w = window.shape
-    doubled = interpolate(window.view(c * z, 1, h, w), scale_factor=2, mode="bilinear", align_corners=False)
-    return doubled.view(c, z, 2 * h, 2 * w)[..., 2:-2, 2:-2]
+    return _doubled(pad(window, (left, right, top, bottom, 0, 0), mode="replicate"))
+
+
+def _doubled(window: Tensor) -> Tensor:
+    """Doubled bilinearly in plane, without the margin of one pixel: (..., h + 2, w + 2) to (..., 2 h, 2 w).
+
+    A pixel between two of the map lies a quarter of the way to the farther one. PyTorch's own upsampling takes three
+    times as long on many small maps, which the features are.
+    """
+    h, w = window.shape[-2] - 2, window.shape[-1] - 2
+    rows = window.new_empty(*window.shape[:-2], h, 2, w + 2)
+    for half, neighbour in enumerate((window[..., :-2, :], window[..., 2:, :])):
+        torch.lerp(window[..., 1:-1, :], neighbour, 0.25, out=rows[..., half, :])
+    rows = rows.flatten(-3, -2)
+    doubled = window.new_empty(*window.shape[:-2], 2 * h, w, 2)
+    for half, neighbour in enumerate((rows[..., :-2], rows[..., 2:])):
+        torch.lerp(rows[..., 1:-1], neighbour, 0.25, out=doubled[..., half])
+    return doubled.flatten(-2)

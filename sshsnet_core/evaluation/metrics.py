@@ -16,6 +16,9 @@ from scipy.ndimage import find_objects
 from sshsnet_core.anatomy import N_CLASSES, STRUCTURES
 from sshsnet_core.evaluation.identification import IDENTIFICATION, Labels, identify, name_counts
 
+# MONAI calls its own deprecated argument. Not around the call: cases are scored in threads, which share filters.
+warnings.filterwarnings("ignore", message=".*always_return_as_numpy.*", category=FutureWarning)
+
 #: How far apart (mm) two surfaces may lie and still count as the same in ``nsd``. Larger than the coarsest pixel of the
 #: study (0.69 mm), so that sampling alone costs nothing; about a tenth of a disc's height; far below a slice's 4.4 mm,
 #: so that a structure drawn on one slice too many is never forgiven.
@@ -94,11 +97,6 @@ def _surface_scores(prediction: np.ndarray, truth: np.ndarray, spacing_mm: tuple
     """``hd95`` and ``nsd`` of two boolean masks (z, h, w), both non-empty, cropped to their common box for speed."""
     y_pred, y = (torch.from_numpy(np.ascontiguousarray(mask))[None, None] for mask in (prediction, truth))
     spacing = tuple(float(s) for s in spacing_mm)
-    with warnings.catch_warnings():
-        # MONAI calls its own deprecated argument.
-        warnings.filterwarnings("ignore", message=".*always_return_as_numpy.*", category=FutureWarning)
-        hd95 = compute_hausdorff_distance(y_pred, y, include_background=True, percentile=95, spacing=spacing)
-        nsd = compute_surface_dice(
-            y_pred, y, [TOLERANCE_MM], include_background=True, spacing=spacing, use_subvoxels=True
-        )
+    hd95 = compute_hausdorff_distance(y_pred, y, include_background=True, percentile=95, spacing=spacing)
+    nsd = compute_surface_dice(y_pred, y, [TOLERANCE_MM], include_background=True, spacing=spacing, use_subvoxels=True)
     return {"hd95": hd95.item(), "nsd": nsd.item()}

@@ -171,9 +171,11 @@ def _batches(training: Training, samples: Dataset[Batch], epoch: int) -> Iterato
 
 
 def data_workers() -> int:
-    """How many processes read samples. One beside the network halves the speed of a small CPU, whose cores the network
-    needs; a GPU wants several."""
-    cores = os.cpu_count() or 1
+    """How many processes read samples, on the cores that PyTorch may use. One beside the network halves the speed of a
+    small CPU, whose cores the network needs; a GPU, which leaves them free, wants several."""
+    cores = torch.get_num_threads()
+    if torch.cuda.is_available():
+        return min(8, cores)
     return min(8, cores // 2) if cores > 4 else 0
 
 

@@ -48,6 +48,8 @@ def environment(dataset: Path, results: Path, data_workers: int = 1) -> Iterator
         "nnUNet_results": str(results),
         "nnUNet_n_proc_DA": str(data_workers),
         "nnUNet_def_n_proc": str(torch.get_num_threads()),
+        # A GPU would spend minutes on compiling, which is as long as a short schedule trains.
+        "nnUNet_compile": "0",
     }
     before = dict(os.environ)
     backend = matplotlib.get_backend()

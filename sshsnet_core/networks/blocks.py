@@ -34,6 +34,15 @@ def conv3d(
     )
 
 
+def arranged(x: Tensor) -> Tensor:
+    """In the memory format in which 3D convolutions are fast: channels last on a CPU, else PyTorch's own.
+
+    On a GPU channels last takes depthwise convolutions from PyTorch's kernel to cuDNN's: seconds for a step that takes
+    a fraction of one.
+    """
+    return x.contiguous(memory_format=torch.channels_last_3d if x.device.type == "cpu" else torch.contiguous_format)
+
+
 class ConvNormAct(nn.Sequential):
     """Convolution, batch normalisation, ReLU: (N, C, Z, H, W) -> (N, out, Z, ceil(H / stride), ceil(W / stride))."""
 

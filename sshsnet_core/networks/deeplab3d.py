@@ -13,6 +13,7 @@ from sshsnet_core.networks.blocks import (
     Kernel,
     SeparableConv,
     SEResNeXtBottleneck,
+    arranged,
     conv3d,
 )
 from sshsnet_core.settings import Network3DSettings
@@ -96,7 +97,7 @@ class ASPP3D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # In the other branches' memory format: merely expanded, it would take the whole decoder back to the slow one.
-        pooled = self.pooling(x).expand(-1, -1, *x.shape[2:]).contiguous(memory_format=torch.channels_last_3d)
+        pooled = arranged(self.pooling(x).expand(-1, -1, *x.shape[2:]))
         return self.project(torch.cat([*(branch(x) for branch in self.branches), pooled], dim=1))
 
 
@@ -121,7 +122,7 @@ class DeepLab3D(nn.Module):
                 f"both sizes must be multiples of {OUTPUT_STRIDE}."
             )
         # Channels last makes the 3D convolutions two to six times faster on a CPU; the following layers keep it.
-        low_level, high_level = self.encoder(x.contiguous(memory_format=torch.channels_last_3d))
+        low_level, high_level = self.encoder(arranged(x))
         context = upsample_in_plane(self.aspp(high_level), OUTPUT_STRIDE // FEATURE_STRIDE)
         return self.fuse(torch.cat([context, self.low_level(low_level)], dim=1))
 

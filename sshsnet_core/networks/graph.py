@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sshsnet_core.anatomy import COLUMN, N_CLASSES
-from sshsnet_core.networks.blocks import POINT, ConvNormAct
+from sshsnet_core.networks.blocks import POINT, ConvNormAct, arranged
 
 _GRAPH_CONVOLUTIONS = 3
 #: Keeps the mean over a node's voxels defined where no voxel belongs to it; far below one voxel.
@@ -88,5 +88,5 @@ class GraphModule(nn.Module):
         nodes = torch.relu(self.embed(region_pooling(x.float(), assignment)))
         spread = region_unpooling(self.convolutions(nodes).float(), assignment)
         # In X's memory format, so that what follows stays in the faster one.
-        spread = spread.contiguous(memory_format=torch.channels_last_3d)
+        spread = arranged(spread)
         return F.relu(self.keep(x)) + self.spread(spread), side

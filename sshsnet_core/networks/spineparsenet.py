@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sshsnet_core.anatomy import N_CLASSES
-from sshsnet_core.networks.blocks import CUBE, POINT, ConvNormAct, conv3d
+from sshsnet_core.networks.blocks import CUBE, POINT, ConvNormAct, arranged, conv3d
 from sshsnet_core.networks.graph import GraphModule
 
 #: Dilation of the encoder's last convolutions, and of the branches of its atrous pyramid.
@@ -87,7 +87,7 @@ class AtrousPyramid(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # In the other branches' memory format: merely expanded, it would take the decoder back to the slow one.
-        pooled = self.pooling(x).expand(-1, -1, *x.shape[2:]).contiguous(memory_format=torch.channels_last_3d)
+        pooled = arranged(self.pooling(x).expand(-1, -1, *x.shape[2:]))
         return self.project(torch.cat([*(branch(x) for branch in self.branches), pooled], dim=1))
 
 
@@ -133,7 +133,7 @@ class SpineParseNet3D(nn.Module):
     def forward(self, image: Tensor) -> CoarseOutput:
         # Channels last makes a depthwise convolution's gradient up to twice as fast on a CPU; the following layers keep
         # it. Asked of the image, with its one channel, it would say nothing.
-        low2 = self.stem(image).contiguous(memory_format=torch.channels_last_3d)
+        low2 = arranged(self.stem(image))
         x, _ = self.block1(low2)
         x, low4 = self.block2(x)
         x, _ = self.block3(x)

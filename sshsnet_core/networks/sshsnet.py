@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sshsnet_core.anatomy import N_CLASSES
-from sshsnet_core.networks.blocks import POINT, ConvNormAct
+from sshsnet_core.networks.blocks import POINT, ConvNormAct, arranged
 from sshsnet_core.networks.ctam import CTAM, Concatenation
 from sshsnet_core.networks.deeplab3d import DeepLab3D, Head3D
 from sshsnet_core.settings import Network3DSettings
@@ -44,7 +44,7 @@ class SSHSNet3D(nn.Module):
         """I_2d-3d (Eq. 3) and I_3d^c, each (N, C3, Z, h/4, w/4): what CTAM attends to."""
         inter = self.deeplab(torch.cat([image, coarse], dim=1))
         # In the memory format of the 3D network's features, so that what follows stays in the faster one.
-        return inter, self.reduce(features).contiguous(memory_format=torch.channels_last_3d)
+        return inter, arranged(self.reduce(features))
 
 
 class Plain3D(nn.Module):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sshsnet_core.anatomy import N_CLASSES
+from sshsnet_core.networks.blocks import arranged
 from sshsnet_core.networks.deeplab2d import DeepLab2D
 from sshsnet_core.networks.deeplab3d import DeepLab3D, Encoder3D
 from sshsnet_core.networks.sshsnet import Plain3D, SSHSNet3D
@@ -23,6 +24,13 @@ def stage2_inputs(n: int, z: int, h: int, w: int, coarse_channels: int = COARSE)
         torch.softmax(torch.randn(n, N_CLASSES, z, h, w), 1),
         torch.randn(n, coarse_channels, z, h // 4, w // 4),
     )
+
+
+def test_channels_come_last_on_a_cpu_alone() -> None:
+    x = torch.randn(2, 3, 4, 5, 6)
+    assert arranged(x).is_contiguous(memory_format=torch.channels_last_3d)
+    # The meta device stands for any other than the CPU.
+    assert arranged(arranged(x).to("meta")).is_contiguous()
 
 
 def parameters(network: nn.Module) -> int:

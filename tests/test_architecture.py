@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": GROUND | {"data.volumes"},
     "pictures": GROUND | {"data.volumes", "evaluation"},
     "notebooks": GROUND,
-    "benchmarks": GROUND | {"data", "evaluation", "methods.weights", "pictures", "study"},
+    "benchmarks": GROUND | {"data", "evaluation", "learning.training", "methods", "networks", "pictures", "study"},
     # The executed notebooks as a site.
     "book": GROUND | {"notebooks", "study"},
     # A network comes to the study through its method.

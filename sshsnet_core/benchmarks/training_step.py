@@ -35,7 +35,7 @@ def main() -> None:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
     print(f"profile {settings.name}, {device}; medians of {_ROUNDS} steps, in turn")
     for name, step, without, what in (
-        ("stage 1, labels", *_stage1(settings), "dilated convolutions in phases"),
+        ("stage 1, labels", *_stage1(settings), "phases"),
         ("stage 2, CTAM", *_stage2(settings), "memory format"),
         ("SpineParseNet, coarse", *_spineparsenet(settings), "memory format"),
     ):

@@ -59,6 +59,19 @@ def test_the_readme_tells_what_was_measured(effort: int, header: str) -> None:
     assert told == {row: measured(values, row) for row in values.index.unique("row")}
 
 
+def test_the_readme_tells_what_a_gpu_measured() -> None:
+    values = statistics(REPOSITORY / "figures" / "gpu").xs("validation", level="split")
+    expected = {
+        row: [
+            f"{values[row, 'mean of subjects']:.2f} / {values[row, 'mean of classes']:.2f}",
+            f"{values[row, 'named right by overlap']:.0f} %",
+            f"{values[row, 'training, min']:.1f}",
+        ]
+        for row in values.index.unique("row")
+    }
+    assert {row: cells for row, *cells in table(README, "|rowonaGPU|")} == expected
+
+
 def gains(values: pd.Series, before: str, after: str) -> str:
     """What the second row has more than the first, on both splits."""
     pairs = [[values[row, split, "mean of subjects"] for row in (before, after)] for split in SPLITS]

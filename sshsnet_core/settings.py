@@ -209,9 +209,6 @@ class Settings(_Frozen):
     in_view: Annotated[float, Field(ge=0, le=1)] = 0.0
     #: Size (Z, h, w) of a stage 2 patch at full resolution; h and w are multiples of the 3D network's stride of 16.
     patch: tuple[Positive, StrideMultiple, StrideMultiple] = (12, 192, 192)
-    #: Rows, a multiple of 8, by which stage 2's patches may reach beyond the image above and below, where there is
-    #: nothing; the paper is silent. At 0 a patch cannot tell its own edge from the image's, which cuts vertebrae off.
-    margin: Annotated[int, Field(ge=0, multiple_of=8)] = 0
     #: Share of a window that the next one covers again, at inference.
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     train_2d: TrainingSettings

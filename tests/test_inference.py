@@ -141,33 +141,6 @@ def test_windows_give_what_one_pass_gives(shape: Window, patch: Window, overlap:
     assert len(np.unique(probabilities.argmax(axis=0))) > 2
 
 
-def test_with_a_margin_windows_begin_and_end_off_the_image() -> None:
-    """The windows that reach off the image see nothing there, and the result is still the image's own."""
-
-    class Rows(nn.Module):
-        """Scores that follow from a voxel's own value alone; counts the rows of nothing that it is shown."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.empty: set[int] = set()
-
-        def forward(self, image: Tensor, coarse: Tensor, features: Tensor) -> Tensor:
-            self.empty.add(int((image[0, 0, 0] == 0).all(dim=1).sum()))
-            filled = image[0, 0, 0, :, 0] > 0
-            # S~ says the same row as the image, off by half a pixel of the map at its border.
-            assert (coarse[0, 1, 0, filled, 0] - (image[0, 0, 0, filled, 0] - 1)).abs().max() <= 0.5
-            return torch.cat([image.sin(), image.cos()], dim=1)
-
-    rows = np.broadcast_to(1 + np.arange(48, dtype=np.float32)[:, None], (2, 48, 16)).copy()
-    _, coarse = positions((2, 48, 16))
-    network = Rows()
-    probabilities = segment_windows(network, rows, coarse, (2, 32, 16), 0.5, CPU, margin=16)
-    image = torch.from_numpy(rows)[None]
-    expected = torch.cat([image.sin(), image.cos()]).softmax(dim=0)
-    np.testing.assert_allclose(probabilities, expected.numpy(), atol=1e-5)
-    assert network.empty == {0, 16}
-
-
 def test_where_windows_disagree_their_probabilities_are_averaged() -> None:
     """Two windows, one above the other: each counts most around its own middle, and the change lies half way."""
 

@@ -247,13 +247,6 @@ def test_how_slices_are_drawn_and_scored_is_of_the_2d_networks_alone(
     assert second_stage(even, "3d").fingerprint == second_stage(settings, "3d").fingerprint
 
 
-def test_a_margin_is_of_stage_2_on_patches_alone(settings: Settings) -> None:
-    wider = settings.changed({"margin": settings.margin + 8})
-    assert first_stage(wider).fingerprint == first_stage(settings).fingerprint
-    assert second_stage(wider, "sshsnet").fingerprint != second_stage(settings, "sshsnet").fingerprint
-    assert second_stage(wider, "3d").fingerprint == second_stage(settings, "3d").fingerprint
-
-
 @pytest.mark.parametrize(
     "change",
     [{"arches_apart": True}, {"arches_apart": True, "cohort.arches": "apart"}, {"cohort.annotated": ("S", "L5")}],

@@ -239,35 +239,6 @@ def test_every_patch_around_a_voxel_is_drawn() -> None:
     assert starts == {(z, h, w) for z in (2, 3) for h in (0, 8, 16) for w in (0, 8, 16, 24)}
 
 
-def test_with_a_margin_patches_reach_beyond_the_image_in_its_rows_alone() -> None:
-    case = Marked(np.empty((6, 64, 60)), {3: (3, 20, 30), 4: (3, 60, 30)})
-    rng = np.random.default_rng(0)
-    top = {balanced_start(case, 3, (2, 24, 32), rng, margin=16) for _ in range(500)}  # type: ignore[arg-type]
-    assert top == {(z, h, w) for z in (2, 3) for h in (0, 8, 16) for w in (0, 8, 16, 24)}
-    large = {balanced_start(case, 3, (2, 40, 32), rng, margin=16)[1] for _ in range(500)}  # type: ignore[arg-type]
-    assert large == {-16, -8, 0, 8, 16}
-    bottom = {balanced_start(case, 4, (2, 40, 32), rng, margin=16)[1] for _ in range(500)}  # type: ignore[arg-type]
-    assert bottom == {24, 32, 40}
-
-
-def test_a_crop_beyond_the_image_holds_nothing_there() -> None:
-    volume = np.random.default_rng(0).standard_normal((3, 32, 16))
-    padded = np.pad(volume, ((0, 0), (16, 16), (0, 0)))
-    for row in (-16, -8, 0, 24):
-        expected = padded[:, row + 16 : row + 40]
-        np.testing.assert_array_equal(crop(volume, (0, row, 0), (3, 24, 16)), expected)
-
-
-def test_patches_with_a_margin_fit_their_maps(make_case: MakeCase) -> None:
-    """Inside the image every part of a patch is its own place's; outside, image and labels are background."""
-    image, labels = np.ones((3, 32, 16)), np.ones((3, 32, 16))
-    coarse = Coarse(np.ones((2, 3, 16, 8), np.float16), np.ones((2, 3, 4, 2), np.float16))
-    samples = PatchSamples([make_case("case", image, labels)], [coarse], (3, 32, 16), 0, margin=16)
-    rows = [int((samples[index]["labels"][0, :, 0] > 0).sum()) for index in range(40)]
-    assert set(rows) == {16, 24, 32}
-    assert all(samples[index]["coarse"].shape == (2, 3, 32, 16) for index in range(3))
-
-
 def test_a_crop_is_that_of_the_padded_volume() -> None:
     volume = np.random.default_rng(0).standard_normal((5, 21, 30))
     for start in [(0, 0, 0), (1, 8, 16), (2, 0, 8), (0, 8, 8)]:

@@ -19,20 +19,14 @@ from sshsnet_core.data.store import StoredCase
 class PatchSamples(Dataset[Batch]):
     """phi (Equation 2): category-balanced patches of image, labels and, from stage 1, S~ and I~ at the same place.
 
-    A class is drawn among those that the cases show, then a case that shows it, then a patch that holds it, reaching up
-    to ``margin`` rows beyond the image.
+    A class is drawn among those that the cases show, then a case that shows it, then a patch that holds it.
     ``image`` (1, Z, h, w), ``labels`` (Z, h, w), ``coarse`` (C1, Z, h, w), ``features`` (2 C3, Z, h/4, w/4).
     """
 
     def __init__(
-        self,
-        cases: Sequence[StoredCase],
-        coarse: Sequence[Coarse],
-        size: tuple[int, int, int],
-        seed: int,
-        margin: int = 0,
+        self, cases: Sequence[StoredCase], coarse: Sequence[Coarse], size: tuple[int, int, int], seed: int
     ) -> None:
-        self.cases, self.coarse, self.size, self.seed, self.margin = cases, coarse, size, seed, margin
+        self.cases, self.coarse, self.size, self.seed = cases, coarse, size, seed
         self.showing = cases_by_class(cases)
 
     def __getitem__(self, index: int) -> Batch:
@@ -41,7 +35,7 @@ class PatchSamples(Dataset[Batch]):
         number = int(rng.choice(self.showing[label]))
         case = self.cases[number]
         assert case.labels is not None
-        start = balanced_start(case, label, self.size, rng, self.margin)
+        start = balanced_start(case, label, self.size, rng)
         image, labels = (crop(array, start, self.size) for array in (case.image, case.labels))
         coarse, features = self.coarse[number].crop(start, self.size)
         batch = {"image": image[None], "labels": labels.long(), "coarse": coarse, "features": features}
@@ -69,9 +63,9 @@ class WholeSamples(Dataset[Batch]):
 
 
 def balanced_start(
-    case: StoredCase, label: int, size: tuple[int, int, int], rng: np.random.Generator, margin: int = 0
+    case: StoredCase, label: int, size: tuple[int, int, int], rng: np.random.Generator
 ) -> tuple[int, int, int]:
-    """Where a patch begins that holds a random voxel of a class, up to ``margin`` rows, a multiple of 8, off the image.
+    """Where a patch begins that holds a random voxel of a class.
 
     In plane it begins at multiples of 8, so that the crop of I~, at 1/8 of full resolution, is exact.
     """
@@ -79,10 +73,9 @@ def balanced_start(
     voxel = voxels[rng.integers(len(voxels))]
     grid = (1, FEATURE_STRIDE, FEATURE_STRIDE)
     starts = []
-    beyond = (0, margin, 0)
-    for position, length, patch, step, off in zip(voxel, case.image.shape, size, grid, beyond, strict=True):
+    for position, length, patch, step in zip(voxel, case.image.shape, size, grid, strict=True):
         length = -(-length // step) * step
-        low, high = max(-off, position - patch + 1), min(position, length + off - patch)
+        low, high = max(0, position - patch + 1), min(position, length - patch)
         low, high = -(-low // step), max(high, 0) // step
         starts.append(int(rng.integers(min(low, high), high + 1)) * step)
     return starts[0], starts[1], starts[2]
@@ -105,12 +98,8 @@ def centred_start(
 
 
 def crop(array: np.ndarray, start: tuple[int, int, int], size: tuple[int, int, int]) -> Tensor:
-    """A patch (Z, h, w) of a stored volume, read without reading the rest; past its far ends padded likewise.
-
-    Rows above the image, where ``start`` is negative, are 0, which is background.
-    """
-    part = array[tuple(slice(max(s, 0), s + n) for s, n in zip(start, size, strict=True))]
-    part = np.pad(part, ((0, 0), (max(-start[1], 0), 0), (0, 0)))
+    """A patch (Z, h, w) of a stored volume, read without reading the rest; past its far ends padded likewise."""
+    part = array[tuple(slice(s, s + n) for s, n in zip(start, size, strict=True))]
     if part.shape != size:
         part = pad_volume(part, size)
     return torch.from_numpy(np.array(part))

@@ -48,30 +48,27 @@ def segment_windows(
     patch: tuple[int, int, int],
     overlap: float,
     device: torch.device,
-    margin: int = 0,
 ) -> np.ndarray:
     """Stage 2 over a volume (Z, H, W), padded to hold a patch: probabilities (C1, Z, H, W).
 
-    Windows begin and end ``margin`` rows off the image, where the patches of training did, too. MONAI moves the window,
-    weights it by a Gaussian and sums the class probabilities in one volume; a window's S~ and I~ are cropped from stage
-    1's output, never computed again.
+    MONAI moves the window, weights it by a Gaussian and sums the class probabilities in one volume; a window's S~ and
+    I~ are cropped from stage 1's output, never computed again.
     """
 
     def one_window(image: Tensor, corners: Sequence[Sequence[slice]]) -> Tensor:
-        starts = [[place.start for place in corner[-3:]] for corner in corners]
-        crops = [coarse.crop((z, row - margin, column), patch) for z, row, column in starts]
+        crops = [coarse.crop(tuple(s.start for s in corner[-3:]), patch) for corner in corners]  # type: ignore[arg-type]
         scores, features = (torch.stack(parts).to(device) for parts in zip(*crops, strict=True))
         if scores[:, 0].min() > _NOTHING:
             return scores
         return network(image, scores, features).float().softmax(dim=1)
 
-    image = torch.from_numpy(np.pad(volume, ((0, 0), (margin, margin), (0, 0))))[None, None]
+    image = torch.from_numpy(np.array(volume))[None, None]
     overlaps = (overlap, *(overlap_on_grid(length, overlap) for length in patch[1:]))
     probabilities = sliding_window_inference(
         image, patch, 1, one_window, overlaps, mode="gaussian", with_coord=True, sw_device=device, device="cpu"
     )
     assert isinstance(probabilities, Tensor)
-    return probabilities[0, :, :, margin : margin + volume.shape[1]].numpy()
+    return probabilities[0].numpy()
 
 
 def overlap_on_grid(length: int, overlap: float) -> float:

@@ -122,11 +122,6 @@ SWITCHES = (
         Method("patch-64", "SSHSNet, patches of 64 by 64", Changed(OURS.system, {"patch": (12, 64, 64)})),
         OURS,
     ),
-    Switch(
-        "patches that end at the image's edge",
-        Method("no-margin", "SSHSNet, patches within the image", Changed(OURS.system, {"margin": 0})),
-        OURS,
-    ),
     Switch("held-out images in the pool, not test images", INDUCTIVE, OURS),
 )
 

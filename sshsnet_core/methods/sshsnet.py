@@ -80,8 +80,7 @@ class SSHSNet:
     def patches(self, job: Job) -> PatchSamples:
         """The category-balanced patches that its stage 2 learns from (Equation 2); its stage 1 must be trained."""
         assert self.first is not None
-        sizes = job.settings
-        return PatchSamples(job.labelled, _coarse_maps(self.first, job), sizes.patch, job.seed, sizes.margin)
+        return PatchSamples(job.labelled, _coarse_maps(self.first, job), job.settings.patch, job.seed)
 
 
 @dataclass(frozen=True)
@@ -105,8 +104,8 @@ class TrainedSSHSNet:
             if self.network is None:
                 probabilities = upsampled_coarse(coarse)
             else:
-                network, overlap, margin = self.network.to(device()), self.settings.overlap, self.settings.margin
-                probabilities = segment_windows(network, volume, coarse, patch, overlap, device(), margin)
+                network, overlap = self.network.to(device()), self.settings.overlap
+                probabilities = segment_windows(network, volume, coarse, patch, overlap, device())
         return probabilities[:, :z, :h, :w]
 
     @torch.inference_mode()

@@ -70,7 +70,6 @@ def training_of(
         "network": settings.network_3d.model_dump(),
         "stage1": below,
         "patch": settings.patch,
-        **({"margin": settings.margin} if settings.margin and stage.kind != "whole" else {}),
     }
     return Training(folder, f"stage 2, {stage.kind}", schedule, identity, seed, effort)
 
@@ -98,7 +97,7 @@ def train_stage2(
         h, w = (-(-n // 16) * 16 for n in settings.slice_size)
         samples = WholeSamples(labelled, (settings.patch[0], h, w), training.seed)
     else:
-        samples = PatchSamples(labelled, coarse, settings.patch, training.seed, settings.margin)
+        samples = PatchSamples(labelled, coarse, settings.patch, training.seed)
     return train(training, objective, lambda epoch: samples)
 
 

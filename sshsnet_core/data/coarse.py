@@ -75,8 +75,8 @@ def doubled_window(array: np.ndarray, start: tuple[int, int], size: tuple[int, i
 def _doubled(window: Tensor) -> Tensor:
     """Doubled bilinearly in plane, without the margin of one pixel: (..., h + 2, w + 2) to (..., 2 h, 2 w).
 
-    A pixel between two of the map lies a quarter of the way to the farther one. PyTorch's own upsampling takes three
-    times as long on many small maps, which the features are.
+    Each new pixel lies a quarter of the way from the old one that it is part of to its neighbour. PyTorch's own
+    upsampling is slow on many small maps, which the features are.
     """
     h, w = window.shape[-2] - 2, window.shape[-1] - 2
     rows = window.new_empty(*window.shape[:-2], h, 2, w + 2)

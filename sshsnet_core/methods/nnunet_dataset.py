@@ -48,7 +48,7 @@ def environment(dataset: Path, results: Path, data_workers: int = 1) -> Iterator
         "nnUNet_results": str(results),
         "nnUNet_n_proc_DA": str(data_workers),
         "nnUNet_def_n_proc": str(torch.get_num_threads()),
-        # A GPU would spend minutes on compiling, which is as long as a short schedule trains.
+        # Not compiled for a GPU: a short schedule would spend much of its time on that.
         "nnUNet_compile": "0",
     }
     before = dict(os.environ)

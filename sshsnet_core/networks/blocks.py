@@ -37,8 +37,8 @@ def conv3d(
 def arranged(x: Tensor) -> Tensor:
     """In the memory format in which 3D convolutions are fast: channels last on a CPU, else PyTorch's own.
 
-    On a GPU channels last takes depthwise convolutions from PyTorch's kernel to cuDNN's: seconds for a step that takes
-    a fraction of one.
+    On a GPU channels last takes depthwise convolutions from PyTorch's own kernel to cuDNN, and a step of SpineParseNet
+    took seconds on an H100.
     """
     return x.contiguous(memory_format=torch.channels_last_3d if x.device.type == "cpu" else torch.contiguous_format)
 

@@ -11,17 +11,19 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from sshsnet_core.errors import StudyError
 from sshsnet_core.progress import Progress
 from sshsnet_core.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Batch = dict[str, Tensor]
 
@@ -67,8 +69,11 @@ class Training:
         torch.manual_seed(self.seed)
 
 
-def make_fabric(settings: TrainingSettings) -> Fabric:
+def make_fabric(settings: TrainingSettings) -> "Fabric":
     """Fabric on the first GPU, or the CPU. Several GPUs are filled with several jobs of the grid, by Snakemake."""
+    # Takes seconds to import, which those who only look at what is trained need not wait for.
+    from lightning_fabric import Fabric
+
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     fabric = Fabric(accelerator=accelerator, devices=1, precision=settings.precision)
     fabric.launch()
@@ -125,7 +130,7 @@ def train(
 
 def _epoch(
     training: Training,
-    fabric: Fabric,
+    fabric: "Fabric",
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
     samples: Dataset[Batch],
@@ -181,7 +186,7 @@ def data_workers() -> int:
 
 def _save(
     training: Training,
-    fabric: Fabric,
+    fabric: "Fabric",
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
     history: list[dict[str, float]],
@@ -206,7 +211,7 @@ def _save(
 
 
 def _resume(
-    training: Training, fabric: Fabric, module: nn.Module, optimizer: torch.optim.Optimizer
+    training: Training, fabric: "Fabric", module: nn.Module, optimizer: torch.optim.Optimizer
 ) -> list[dict[str, float]]:
     """Load the checkpoint into module and optimizer; the history so far. The epoch is the history's length."""
     check_identity(training)

@@ -111,6 +111,15 @@ def test_hidden_truth_leaves_label_maps_and_no_scores(
     assert len(list(written.glob("mask_case*.nii.gz"))) == len(hidden) > 0
 
 
+def test_finished_study_does_nothing_again(study: Study, environment: dict[str, str]) -> None:
+    folders = [stage.folder for row in ROWS for stage in row.system.stages(study.job(row.key, 0)).values()]
+    checkpoints = {path: path.stat().st_mtime_ns for folder in folders for path in folder.rglob("checkpoint*.pt*")}
+    assert len(checkpoints) >= len(set(folders))
+    again = command(environment, "study", "--profile", "smoke")
+    assert again.returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in checkpoints} == checkpoints
+
+
 def test_results_that_are_gone_are_measured_again_whatever_their_sidecar_says(study: Study) -> None:
     path = study.work / "results" / "2d-wo-pre-cps-fold0-validation.csv"
     cases = set(pd.read_csv(path)["case"])
@@ -125,15 +134,6 @@ def test_executed_notebooks_are_kept_as_logs_with_their_parameters(study: Study)
     for path in executed:
         tags = [cell.metadata.get("tags", []) for cell in nbformat.read(path, 4).cells]
         assert sum("injected-parameters" in tag for tag in tags) == 1, path.name
-
-
-def test_finished_study_does_nothing_again(study: Study, environment: dict[str, str]) -> None:
-    folders = [stage.folder for row in ROWS for stage in row.system.stages(study.job(row.key, 0)).values()]
-    checkpoints = {path: path.stat().st_mtime_ns for folder in folders for path in folder.rglob("checkpoint*.pt*")}
-    assert len(checkpoints) >= len(set(folders))
-    again = command(environment, "study", "--profile", "smoke")
-    assert again.returncode == 0
-    assert {path: path.stat().st_mtime_ns for path in checkpoints} == checkpoints
 
 
 def test_a_changed_profile_runs_its_jobs_again(study: Study, environment: dict[str, str], tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from sshsnet_core.settings import Settings, TrainingSettings, load_settings
 
 #: Modules that arrange their 3D maps in memory.
 _ARRANGING = (deeplab3d, graph, spineparsenet, sshsnet)
-_ROUNDS = 5
+_ROUNDS = 7
 
 
 def main() -> None:

@@ -1,6 +1,8 @@
 """Imports run one way: __main__ and the notebooks, then study, then methods, then data, networks and learning."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 #: Libraries that read volumes: only data may know of them.
 FILE_FORMATS = {"nibabel", "SimpleITK"}
+#: Libraries that take seconds to import: whoever only looks at a study, or mistypes a command, does not wait for them.
+SLOW = {"monai", "torchvision", "lightning_fabric", "nnunetv2"}
 
 
 def name_of(path: Path) -> str:
@@ -108,3 +112,10 @@ def test_imports_run_one_way(path: Path) -> None:
 def test_a_forbidden_import_is_found(module: str, source: str) -> None:
     package = ".".join([PACKAGE.name, *module.split(".")[:-1]])
     assert len(forbidden(module, source, package)) == 1
+
+
+def test_slow_libraries_are_imported_where_they_work() -> None:
+    entries = [name_of(path) for path in PACKAGE.glob("*.py") if not path.stem.startswith("__")]
+    source = "; ".join(["import sys", *(f"import {PACKAGE.name}.{entry}" for entry in entries), "print(*sys.modules)"])
+    loaded = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    assert SLOW & set(loaded.stdout.split()) == set()

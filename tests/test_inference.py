@@ -9,11 +9,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monai import inferers
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
 from sshsnet_core.data.coarse import Coarse
-from sshsnet_core.learning import inference
 from sshsnet_core.learning.inference import (
     coarse_map,
     overlap_on_grid,
@@ -186,7 +186,7 @@ def test_a_window_in_which_stage_1_sees_nothing_keeps_its_map() -> None:
 def test_one_window_is_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     alive: list[weakref.ref[Tensor]] = []
     most = 0
-    slide = inference.sliding_window_inference
+    slide = inferers.sliding_window_inference
 
     def watched(image: Tensor, patch: Window, batch: int, predict: Callable[..., Tensor], *args: Any, **kw: Any) -> Any:
         def watch(window: Tensor, corners: Any) -> Tensor:
@@ -198,7 +198,7 @@ def test_one_window_is_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return slide(image, patch, batch, watch, *args, **kw)
 
-    monkeypatch.setattr(inference, "sliding_window_inference", watched)
+    monkeypatch.setattr(inferers, "sliding_window_inference", watched)
     volume, coarse = positions((5, 48, 40))
     segment_windows(Checks((3, 16, 16)), volume, coarse, (3, 16, 16), 0.5, CPU)
     assert len(alive) == 60

@@ -1,34 +1,41 @@
 """The training transforms. The paper is silent; these keep anatomy: a spine is never turned upside down.
 
 Mirroring left to right (reversing the order of the slices) is the one flip that leaves every level its name. MONAI does
-the work; all randomness comes from the sample's own generator.
+the work; all randomness comes from the sample's own generator. It is imported when the first sample is drawn: that
+takes seconds, and whoever trains nothing need not wait for it.
 """
 
+from collections.abc import Sequence
 from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from monai.data import set_track_meta
-from monai.transforms import (
-    Compose,
-    RandAdjustContrastd,
-    RandAffined,
-    RandGaussianNoised,
-    RandScaleIntensityd,
-)
 from torch import Tensor
 
-# Geometry is kept by the store; MONAI's own bookkeeping of it would only cost time here.
-set_track_meta(False)
+if TYPE_CHECKING:
+    from monai.transforms import Compose
 
 _ROTATION = np.deg2rad(12)
 _SCALE = 0.15
 _SHIFT = 0.06
 
 
+def composed(transforms: Sequence[Any]) -> "Compose":
+    """MONAI's transforms one after the other, on plain tensors."""
+    from monai.data import set_track_meta
+    from monai.transforms import Compose
+
+    # Geometry is kept by the store; MONAI's own bookkeeping of it would only cost time here.
+    set_track_meta(False)
+    return Compose(transforms)
+
+
 @cache
-def _slice_transform(height: int, width: int, labelled: bool) -> Compose:
+def _slice_transform(height: int, width: int, labelled: bool) -> "Compose":
     """In plane: a small rotation, scaling and shift; then what scanners differ in."""
+    from monai.transforms import RandAffined
+
     keys, modes = (("image", "labels"), ("bilinear", "nearest")) if labelled else (("image",), ("bilinear",))
     affine = RandAffined(
         keys,
@@ -39,16 +46,18 @@ def _slice_transform(height: int, width: int, labelled: bool) -> Compose:
         mode=modes,
         padding_mode="zeros",
     )
-    return Compose([affine, *_intensity()])
+    return composed([affine, *_intensity()])
 
 
 @cache
-def _volume_transform() -> Compose:
-    return Compose(_intensity())
+def _volume_transform() -> "Compose":
+    return composed(_intensity())
 
 
-def _intensity() -> list:
+def _intensity() -> list[Any]:
     """Contrast, brightness and noise of z-scored images."""
+    from monai.transforms import RandAdjustContrastd, RandGaussianNoised, RandScaleIntensityd
+
     return [
         RandAdjustContrastd("image", prob=0.5, gamma=(0.7, 1.5)),
         RandScaleIntensityd("image", factors=0.2, prob=0.5),
@@ -56,7 +65,7 @@ def _intensity() -> list:
     ]
 
 
-def _apply(transform: Compose, sample: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
+def _apply(transform: "Compose", sample: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
     transform.set_random_state(seed=int(rng.integers(2**31)))
     return transform(sample)
 

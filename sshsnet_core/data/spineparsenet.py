@@ -9,17 +9,21 @@ import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from monai.transforms import Compose, Rand2DElasticd, Rand3DElasticd, RandAffined, RandScaleIntensityd
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 from torch.utils.data import Dataset
 
+from sshsnet_core.data.augmentation import composed
 from sshsnet_core.data.preprocessing import nearest
 from sshsnet_core.data.slices import Batch
 from sshsnet_core.data.store import StoredCase
+
+if TYPE_CHECKING:
+    from monai.transforms import Compose, RandScaleIntensityd
 
 Size = tuple[int, int]
 
@@ -113,33 +117,39 @@ def save_scores(path: Path, scores: Tensor) -> None:
 
 
 @cache
-def _volume_transform() -> Compose:
+def _volume_transform() -> "Compose":
     """A rotation about the left-right axis, and now and then an elastic deformation and another contrast."""
+    from monai.transforms import Rand3DElasticd, RandAffined
+
     keys, modes = ("image", "labels"), ("bilinear", "nearest")
     rotate = RandAffined(keys, prob=1.0, rotate_range=(_ROTATION, 0, 0), mode=modes, padding_mode="reflection")
     sigma, magnitude = (_SMOOTHING, _SMOOTHING), (_MAGNITUDE, _MAGNITUDE)
     elastic = Rand3DElasticd(keys, sigma, magnitude, prob=_ELASTIC_SHARE, mode=modes, padding_mode="reflection")
-    return Compose([rotate, elastic, _contrast()])
+    return composed([rotate, elastic, _contrast()])
 
 
 @cache
-def _slice_transform() -> Compose:
+def _slice_transform() -> "Compose":
     """The same in 2D; the coarse scores move with the image."""
+    from monai.transforms import Rand2DElasticd, RandAffined
+
     keys, modes = ("image", "coarse", "labels"), ("bilinear", "bilinear", "nearest")
     rotate = RandAffined(keys, prob=1.0, rotate_range=_ROTATION, mode=modes, padding_mode="reflection")
     magnitude = (_CONTROL_MAGNITUDE, _CONTROL_MAGNITUDE)
     elastic = Rand2DElasticd(
         keys, _CONTROL_SPACING, magnitude, prob=_ELASTIC_SHARE, mode=modes, padding_mode="reflection"
     )
-    return Compose([rotate, elastic, _contrast()])
+    return composed([rotate, elastic, _contrast()])
 
 
-def _contrast() -> RandScaleIntensityd:
+def _contrast() -> "RandScaleIntensityd":
+    from monai.transforms import RandScaleIntensityd
+
     # The mean of a z-scored image is 0: to scale it is to change its contrast.
     return RandScaleIntensityd("image", factors=_CONTRAST, prob=_CONTRAST_SHARE)
 
 
-def _augmented(transform: Compose, sample: Batch, rng: np.random.Generator) -> Batch:
+def _augmented(transform: "Compose", sample: Batch, rng: np.random.Generator) -> Batch:
     transform.set_random_state(seed=int(rng.integers(2**31)))
     moved = transform({**sample, "labels": sample["labels"][None].float()})
     return {**moved, "image": moved["image"].float(), "labels": moved["labels"][0].long()}

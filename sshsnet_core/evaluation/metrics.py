@@ -10,7 +10,6 @@ from typing import TypedDict
 
 import numpy as np
 import torch
-from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from scipy.ndimage import find_objects
 
 from sshsnet_core.anatomy import N_CLASSES, STRUCTURES
@@ -95,6 +94,9 @@ def _union(first: tuple[slice, ...], second: tuple[slice, ...]) -> tuple[slice, 
 
 def _surface_scores(prediction: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, ...]) -> dict[str, float]:
     """``hd95`` and ``nsd`` of two boolean masks (z, h, w), both non-empty, cropped to their common box for speed."""
+    # MONAI takes seconds to import: whoever measures waits for it, whoever looks at what was measured does not.
+    from monai.metrics import compute_hausdorff_distance, compute_surface_dice
+
     y_pred, y = (torch.from_numpy(np.ascontiguousarray(mask))[None, None] for mask in (prediction, truth))
     spacing = tuple(float(s) for s in spacing_mm)
     hd95 = compute_hausdorff_distance(y_pred, y, include_background=True, percentile=95, spacing=spacing)

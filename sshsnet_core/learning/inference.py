@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
@@ -54,6 +53,8 @@ def segment_windows(
     MONAI moves the window, weights it by a Gaussian and sums the class probabilities in one volume; a window's S~ and
     I~ are cropped from stage 1's output, never computed again.
     """
+    # Here, because MONAI takes seconds to import.
+    from monai.inferers import sliding_window_inference
 
     def one_window(image: Tensor, corners: Sequence[Sequence[slice]]) -> Tensor:
         crops = [coarse.crop(tuple(s.start for s in corner[-3:]), patch) for corner in corners]  # type: ignore[arg-type]

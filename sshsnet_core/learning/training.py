@@ -169,10 +169,13 @@ def _batches(training: Training, samples: Dataset[Batch], epoch: int) -> Iterato
     size = training.settings.batch_size
     per_epoch = training.steps_per_epoch * size
     numbers = range(epoch * per_epoch, (epoch + 1) * per_epoch)
-    loader = DataLoader(
-        samples, batch_size=size, sampler=numbers, num_workers=data_workers(), pin_memory=torch.cuda.is_available()
+    workers = data_workers()
+    if workers:
+        # Drawn here first, so that what a sample imports is imported once and not in every worker of every epoch.
+        samples[numbers[0]]
+    yield from DataLoader(
+        samples, batch_size=size, sampler=numbers, num_workers=workers, pin_memory=torch.cuda.is_available()
     )
-    yield from loader
 
 
 def data_workers() -> int:

@@ -15,8 +15,6 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
-import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from filelock import FileLock
@@ -42,6 +40,9 @@ def environment(dataset: Path, results: Path, data_workers: int = 1) -> Iterator
     nnU-Net asks the environment for its folders whenever it needs one; it and what it imports leave variables there and
     set matplotlib's backend. Both are put back as they were. 0 ``data_workers`` read in the training's own process.
     """
+    import matplotlib
+    from matplotlib import pyplot as plt
+
     variables = {
         "nnUNet_raw": str(dataset / "raw"),
         "nnUNet_preprocessed": str(dataset / "preprocessed"),

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -33,6 +32,9 @@ class DeepLab2D(nn.Module):
     """
 
     def __init__(self, settings: Network2DSettings, pretrained: bool, classes: int = N_CLASSES) -> None:
+        # Imported when a network is made: it brings torchvision along, which takes seconds.
+        import segmentation_models_pytorch as smp
+
         super().__init__()
         network = smp.DeepLabV3Plus(
             encoder_name(settings.encoder),

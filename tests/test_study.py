@@ -16,9 +16,11 @@ from grid import jobs_to_run
 
 from sshsnet_core.anatomy import COLUMN
 from sshsnet_core.data.cohorts.base import CohortError
+from sshsnet_core.data.store import StoredCase
 from sshsnet_core.data.volumes import Geometry, read_image, read_labels, write_image
 from sshsnet_core.learning.training import TrainingError
 from sshsnet_core.methods.rows import TABLE_1, TABLE_2
+from sshsnet_core.methods.segmenter import Segmenter
 from sshsnet_core.notebooks import ParameterError, check_parameters, run_notebook
 from sshsnet_core.scoring import score, score_test
 from sshsnet_core.study import REPOSITORY, Study
@@ -126,6 +128,36 @@ def test_results_that_are_gone_are_measured_again_whatever_their_sidecar_says(st
     path.unlink()
     assert score(study, "2d-wo-pre-cps", 0) == path
     assert set(pd.read_csv(path)["case"]) == cases == set(study.folds[0].validation)
+
+
+def test_an_interrupted_scoring_goes_on_where_it_was(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "2d-wo-pre-cps"
+    path = study.work / "results" / f"{key}-fold0-validation.csv"
+    before, segmented = pd.read_csv(path), list[str]()
+    segment, last = Segmenter.segment_stored, study.folds[0].validation[-1]
+
+    def segment_until(allowed: bool) -> None:
+        def watched(segmenter: Segmenter, case: StoredCase) -> np.ndarray:
+            if case.name == last and not allowed:
+                raise KeyboardInterrupt
+            segmented.append(case.name)
+            return segment(segmenter, case)
+
+        monkeypatch.setattr(Segmenter, "segment_stored", watched)
+
+    path.unlink()
+    segment_until(allowed=False)
+    with pytest.raises(KeyboardInterrupt):
+        score(study, key, 0)
+    assert not path.exists()
+    segment_until(allowed=True)
+    score(study, key, 0)
+    assert segmented == list(study.folds[0].validation)
+    pd.testing.assert_frame_equal(pd.read_csv(path), before)
+    # Once all is there, it is measured anew if it is measured again.
+    path.unlink()
+    score(study, key, 0)
+    assert segmented == 2 * list(study.folds[0].validation)
 
 
 def test_executed_notebooks_are_kept_as_logs_with_their_parameters(study: Study) -> None:

@@ -7,17 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
 
 from sshsnet_core.anatomy import DISCS, VERTEBRAE, WHOLE
 from sshsnet_core.data.cohorts.phantom_randomised import draw_variant
 from sshsnet_core.data.cohorts.phantom_spine import Variant
 from sshsnet_core.data.store import StoredCase
 from sshsnet_core.decision import volume_kind_first
-from sshsnet_core.evaluation.chain import DEPTH, LEAN, Chain, alternatives, landmarks
+from sshsnet_core.evaluation.chain import DEPTH, LEAN, landmarks
 from sshsnet_core.evaluation.column import Column
 from sshsnet_core.evaluation.metrics import score_case
 from sshsnet_core.evaluation.naming import TRANSITIONAL, name_column
@@ -29,7 +26,7 @@ OWN, NAMED = "networks' own, kind before name", "named from the column"
 
 
 def main() -> None:
-    """Levels named right and DSC with and without naming, how sure it is, and what it says of the sacrum."""
+    """Levels named right and DSC with and without naming, and what naming says of the sacrum."""
     study, networks = Study.open("real"), Weights.read(SHIPPED).trained
     found = []
     with Progress("naming", len(study.folds[0].validation), "case") as progress:
@@ -39,7 +36,6 @@ def main() -> None:
             found.append(Named.of(study.store.case(name), networks, draw_variant(drawn)))
             progress.advance(name)
     print_scores(pd.concat([named.scores for named in found]))
-    print_confidence([named for named in found if len(named.fits)])
     print("\nColumns whose lowest vertebra was flagged as transitional, by what was drawn:")
     flags = pd.DataFrame([(named.variant, named.transitional) for named in found], columns=["drawn", "flagged"])
     print(flags.groupby("drawn")["flagged"].agg(["sum", "count"]).to_string())
@@ -54,11 +50,7 @@ class Named:
     variant: Variant
     #: Tidy scores (structure, metric, value) under both kinds of ``names``.
     scores: pd.DataFrame
-    confidence: float
     transitional: bool
-    #: The fits of its chains, and which of them bears the true names; empty where no column was found.
-    fits: npt.NDArray[np.floating]
-    right: int
 
     @classmethod
     def of(cls, case: StoredCase, networks: Callable[[np.ndarray], np.ndarray], variant: Variant) -> "Named":
@@ -71,17 +63,7 @@ class Named:
             pd.DataFrame(score_case(whole[labels], truth, spacing_mm)).assign(names=names, case=case.name)
             for names, labels in both.items()
         ]
-        column = Column.of(probabilities, spacing_mm)
-        chains = [] if column is None else alternatives(column)
-        counts = [levels_right(chain, column, case) for chain in chains if column is not None]
-        return cls(
-            variant,
-            pd.concat(scores),
-            naming.confidence,
-            any(TRANSITIONAL in flag for flag in naming.flags),
-            np.array([chain.fit for chain in chains]),
-            int(np.argmax(counts)) if counts else 0,
-        )
+        return cls(variant, pd.concat(scores), any(TRANSITIONAL in flag for flag in naming.flags))
 
 
 def print_scores(scores: pd.DataFrame) -> None:
@@ -90,26 +72,6 @@ def print_scores(scores: pd.DataFrame) -> None:
     levels = scores.groupby(["names", "metric"])["value"].mean()
     for names in (OWN, NAMED):
         print(f"{names}: {levels[names, 'id_overlap']:.1%} of levels right, DSC {subjects[names, 'dsc']:.3f}")
-
-
-def print_confidence(found: Sequence[Named]) -> None:
-    """How often the best chain is right, how sure it says to be, and how sure it might have been."""
-    fits, right = [named.fits for named in found], [named.right for named in found]
-    best = np.mean([int(fit.argmax()) == index for fit, index in zip(fits, right, strict=True)])
-    sure = np.mean([named.confidence for named in found])
-    print(f"{len(fits)} columns: the best chain is right in {best:.1%}, mean confidence {sure:.2f};")
-    print(f"the temperature that these phantoms would call honest is {fit_temperature(fits, right):.2f}.")
-
-
-def levels_right(chain: Chain, column: Column, case: StoredCase) -> int:
-    """How many segments hold the middle of the structure whose name they bear."""
-    count = 0
-    for segment in chain.segments:
-        voxels = np.argwhere(np.array(case.labels) == segment.structure.label)
-        if len(voxels):
-            _, row, place = voxels.mean(axis=0).astype(int)
-            count += int(segment.start <= column.along[row, place] < segment.end)
-    return count
 
 
 def at_the_sacrum(cases: Sequence[StoredCase]) -> pd.DataFrame:
@@ -129,19 +91,6 @@ def at_the_sacrum(cases: Sequence[StoredCase]) -> pd.DataFrame:
     expected = [(mark.mean, mark.spread) for mark in (*LEAN, *DEPTH)]
     table = pd.DataFrame(expected, names, ["expected", "spread expected"])
     return table.assign(phantoms=measured.mean().to_numpy(), spread=measured.std().to_numpy(), n=len(measured))
-
-
-def fit_temperature(fits: Sequence[npt.NDArray[np.floating]], right: Sequence[int]) -> float:
-    """The temperature under which the confidence is honest: it makes what was right most likely, over many columns.
-
-    ``fits``: of each column's chains; ``right``: which of them bears the true names.
-    """
-
-    def surprise(logarithm: float) -> float:
-        temperature = np.exp(logarithm)
-        return -sum(float(log_softmax(fit / temperature)[index]) for fit, index in zip(fits, right, strict=True))
-
-    return float(np.exp(minimize_scalar(surprise, bounds=(-2, 8), method="bounded").x))
 
 
 if __name__ == "__main__":

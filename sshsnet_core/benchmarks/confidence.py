@@ -1,0 +1,144 @@
+"""How sure naming says to be, and how sure it may be: ``python -m sshsnet_core.benchmarks.confidence``.
+
+Whole phantoms are named right one and all, and under any temperature. So they are made hard: the field of view is cut
+off anywhere from the sacrum to L3, or is short, and there is noise. The temperature is fitted to the phantoms that fold
+0 of profile ``real`` holds out, and judged on those of its pool, which neither network nor setting has seen. Half an
+hour on two cores.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.optimize import minimize_scalar
+from scipy.special import softmax
+
+from sshsnet_core.anatomy import by_name
+from sshsnet_core.data.store import StoredCase
+from sshsnet_core.evaluation.chain import Chain, alternatives
+from sshsnet_core.evaluation.column import Column
+from sshsnet_core.evaluation.naming import TEMPERATURE
+from sshsnet_core.methods.weights import SHIPPED, Weights
+from sshsnet_core.progress import Progress
+from sshsnet_core.study import Study
+
+#: Millimetres of the column, at least and at most, that a short view shows: about four levels.
+_SHORT_MM = (110.0, 160.0)
+#: Standard deviation of the noise, at most: as much as the image, which is z-scored, has contrast.
+_NOISE = 1.0
+#: Columns are counted in these bands of what naming says.
+_BANDS = (0.0, 0.5, 0.8, 0.95, 1.0)
+
+
+class Named(NamedTuple):
+    """A phantom in a field of view: the fits of the chains of names, the best first, and whether that one is right."""
+
+    view: str
+    fits: npt.NDArray[np.floating]
+    right: bool
+
+
+def main() -> None:
+    """Prints the temperature that is honest on hard phantoms, and what confidence is worth on others of their kind."""
+    study, networks = Study.open("real"), Weights.read(SHIPPED).trained
+    fitted = _all_named(study, study.folds[0].validation, networks, "to fit the temperature")
+    judged = _all_named(study, study.store.unlabelled, networks, "to judge it")
+    print(f"\nFitted to {len(fitted)} columns: temperature {fit_temperature(fitted):.1f}, in use is {TEMPERATURE:.1f}.")
+    print("\nOther phantoms, by field of view:")
+    print(by_view(judged).to_string(float_format="{:.2f}".format))
+    print("\nThe same by what naming says:")
+    print(by_confidence(judged).to_string(float_format="{:.2f}".format))
+
+
+def _all_named(
+    study: Study, names: Sequence[str], networks: Callable[[np.ndarray], np.ndarray], title: str
+) -> list[Named]:
+    found = []
+    with Progress(title, len(names), "case") as progress:
+        for name in names:
+            found += named(study.store.case(name), networks)
+            progress.advance(name)
+    return found
+
+
+def named(case: StoredCase, networks: Callable[[np.ndarray], np.ndarray]) -> list[Named]:
+    """What naming makes of a phantom in each of its fields of view, under noise; a view without a column is left out.
+
+    A chain is right if more of its names are where they belong than of any other's.
+    """
+    rng = np.random.default_rng(int(case.name.removeprefix("Case")))
+    labels, found = np.array(case.labels), []
+    for view, rows in fields_of_view(labels, case.restoration.spacing[1], rng).items():
+        image = np.array(case.image[:, rows])
+        noise = rng.uniform(0, _NOISE) * rng.standard_normal(image.shape, np.float32)
+        column = Column.of(networks(image + noise.astype(np.float32)), case.restoration.spacing)
+        if column is not None:
+            chains = alternatives(column)
+            counts = [names_right(chain, column, labels[:, rows]) for chain in chains]
+            right = counts[0] > max(counts[1:], default=0)
+            found.append(Named(view, np.array([chain.fit for chain in chains]), right))
+    return found
+
+
+def fields_of_view(labels: np.ndarray, row_mm: float, rng: np.random.Generator) -> dict[str, slice]:
+    """The rows of the whole phantom (Z, H, W); of one that ends anywhere from the middle of the sacrum to that of L3;
+    and of a short one that ends so. Where sacrum or L3 are out of view, there is the whole alone."""
+    views = {"whole": slice(0, labels.shape[1])}
+    rows = [np.flatnonzero((labels == by_name(name).label).any(axis=(0, 2))) for name in ("L3", "S")]
+    if all(len(of) for of in rows):
+        above, below = (int(of.mean()) for of in rows)
+        end, short_end = rng.integers(above, below, 2, endpoint=True)
+        start = max(0, short_end - round(rng.uniform(*_SHORT_MM) / row_mm))
+        views |= {"cut off below": slice(0, int(end)), "short": slice(int(start), int(short_end))}
+    return views
+
+
+def names_right(chain: Chain, column: Column, labels: np.ndarray) -> int:
+    """How many segments hold the middle of the structure (Z, H, W) whose name they bear."""
+    count = 0
+    for segment in chain.segments:
+        voxels = np.argwhere(labels == segment.structure.label)
+        if len(voxels):
+            _, row, place = voxels.mean(axis=0).astype(int)
+            count += int(segment.start <= column.along[row, place] < segment.end)
+    return count
+
+
+def confidence(column: Named, temperature: float) -> float:
+    """The probability that naming gives its best chain."""
+    return float(softmax(column.fits / temperature)[0])
+
+
+def fit_temperature(columns: Sequence[Named]) -> float:
+    """The temperature under which confidence is honest: it makes what was right, and what was not, most likely."""
+    right = np.array([column.right for column in columns])
+
+    def surprise(logarithm: float) -> float:
+        sure = np.array([confidence(column, np.exp(logarithm)) for column in columns])
+        return -float(np.log(np.where(right, sure, 1 - sure).clip(1e-12)).sum())
+
+    return float(np.exp(minimize_scalar(surprise, bounds=(-2, 8), method="bounded").x))
+
+
+def by_view(columns: Sequence[Named]) -> pd.DataFrame:
+    """A row for each field of view: how many columns, the share named right, and what naming says of it in the mean."""
+    return _summary(columns, [column.view for column in columns])
+
+
+def by_confidence(columns: Sequence[Named]) -> pd.DataFrame:
+    """The same, a row for each band of what naming says."""
+    sure = [confidence(column, TEMPERATURE) for column in columns]
+    return _summary(columns, pd.cut(sure, list(_BANDS), include_lowest=True))
+
+
+def _summary(columns: Sequence[Named], groups: Sequence[str] | pd.Categorical) -> pd.DataFrame:
+    right, sure = [column.right for column in columns], [confidence(column, TEMPERATURE) for column in columns]
+    table = pd.DataFrame({"named right": np.array(right, float), "says": sure})
+    grouped = table.groupby(np.asarray(groups, str), sort=False)
+    return grouped.mean().assign(columns=grouped.size()).sort_index()
+
+
+if __name__ == "__main__":
+    main()

@@ -122,6 +122,12 @@ def test_confidence_falls_where_the_networks_are_torn_between_two_chains() -> No
     assert torn.confidence + torn.runner_up[1] <= 1 + 1e-6
 
 
+def test_without_a_vertebra_to_count_from_nothing_is_sure() -> None:
+    naming = name_column(voted(drawn(top="L5/S"), 0.9), SPACING)
+    assert (naming.confidence, naming.runner_up) == (0.0, None)
+    assert any("unsure" in flag for flag in naming.flags)
+
+
 def test_a_flat_lowest_disc_is_flagged() -> None:
     labels = drawn()
     flat = labels.copy()

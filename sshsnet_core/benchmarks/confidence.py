@@ -7,6 +7,7 @@ hour on two cores.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -64,9 +65,10 @@ def _all_named(
 
 
 def named(case: StoredCase, networks: Callable[[np.ndarray], np.ndarray]) -> list[Named]:
-    """What naming makes of a phantom in each of its fields of view, under noise; a view without a column is left out.
+    """What naming makes of a phantom in each of its fields of view, under noise.
 
-    A chain is right if more of its names are where they belong than of any other's.
+    A chain is right if more of its names are where they belong than of any other's. A view in which no vertebra is
+    found, from which to count, is left out.
     """
     rng = np.random.default_rng(int(case.name.removeprefix("Case")))
     labels, found = np.array(case.labels), []
@@ -74,11 +76,10 @@ def named(case: StoredCase, networks: Callable[[np.ndarray], np.ndarray]) -> lis
         image = np.array(case.image[:, rows])
         noise = rng.uniform(0, _NOISE) * rng.standard_normal(image.shape, np.float32)
         column = Column.of(networks(image + noise.astype(np.float32)), case.restoration.spacing)
-        if column is not None:
-            chains = alternatives(column)
+        chains = [] if column is None else alternatives(column)
+        if column is not None and len(chains) > 1:
             counts = [names_right(chain, column, labels[:, rows]) for chain in chains]
-            right = counts[0] > max(counts[1:], default=0)
-            found.append(Named(view, np.array([chain.fit for chain in chains]), right))
+            found.append(Named(view, np.array([chain.fit for chain in chains]), counts[0] > max(counts[1:])))
     return found
 
 
@@ -130,7 +131,8 @@ def by_view(columns: Sequence[Named]) -> pd.DataFrame:
 def by_confidence(columns: Sequence[Named]) -> pd.DataFrame:
     """The same, a row for each band of what naming says."""
     sure = [confidence(column, TEMPERATURE) for column in columns]
-    return _summary(columns, pd.cut(sure, list(_BANDS), include_lowest=True))
+    bands = [f"{low} to {high}" for low, high in pairwise(_BANDS)]
+    return _summary(columns, pd.cut(sure, list(_BANDS), labels=bands, include_lowest=True))
 
 
 def _summary(columns: Sequence[Named], groups: Sequence[str] | pd.Categorical) -> pd.DataFrame:

@@ -18,9 +18,9 @@ from sshsnet_core.evaluation.chain import Segment, alternatives
 from sshsnet_core.evaluation.column import STEP_MM, Column
 
 #: Fits of chains are divided by this before they become probabilities: a step is no witness of its own, its neighbours
-#: say the same. Set by hand, so that a wrong chain on a real scan comes out as unsure; on phantoms it is far too
-#: cautious (``benchmarks.naming`` measures by how much).
-TEMPERATURE = 20.0
+#: say the same. Honest on phantoms whose views and noise make them hard (``benchmarks.confidence`` fits and judges it);
+#: of real scans too few bear names to fit it to.
+TEMPERATURE = 10.0
 #: A disc below the lowest vertebra that is so much lower than the next one speaks of a transitional vertebra.
 _MUCH_LOWER = 0.5
 #: The word by which that flag is known.
@@ -56,11 +56,13 @@ def name_column(probabilities: npt.NDArray, spacing_mm: tuple[float, float, floa
         return Naming(np.zeros_like(kinds), nameless, (), 0.0, None, ("No spinal column was found.",))
     chains = alternatives(column)
     chances = softmax(np.array([chain.fit for chain in chains]) / TEMPERATURE)
-    best, *rest = np.argsort(-chances)
-    runner_up = None
-    if rest:
-        runner_up = _in_words(chains[rest[0]].shift - chains[best].shift), float(chances[rest[0]])
-    segments, confidence = chains[best].segments, float(chances[best])
+    # Without a vertebra to count from there is nothing to compare with, and so nothing to be sure of.
+    confidence, runner_up = 0.0, None
+    if len(chains) > 1:
+        next_best = 1 + int(chances[1:].argmax())
+        confidence = float(chances[0])
+        runner_up = _in_words(chains[next_best].shift), float(chances[next_best])
+    segments = chains[0].segments
     names = _names(column, segments, arches_apart=len(probabilities) > N_CLASSES)
     labels = np.take_along_axis(names, np.array(KIND)[kinds], axis=0)
     levels = tuple(segment.structure.name for segment in segments)

@@ -1,6 +1,6 @@
 """What naming from the column does on held-out randomised phantoms: ``python -m sshsnet_core.benchmarks.naming``.
 
-The shipped networks segment the cases that fold 0 of profile ``real`` holds out. Few minutes on one core.
+The shipped networks segment the cases that fold 0 of profile ``real`` holds out. A quarter of an hour on one core.
 """
 
 from collections.abc import Callable, Sequence

@@ -87,6 +87,7 @@ def test_what_is_told() -> None:
     views = by_view(columns)
     assert views.loc["short", ["named right", "columns"]].to_list() == [0.5, 2]
     assert views.loc["short", "says"] == pytest.approx(1 / (1 + np.exp(-0.1)))
+    assert views.loc["all", ["named right", "columns"]].to_list() == [pytest.approx(2 / 3), 3]
     bands = by_confidence(columns)
     assert bands["columns"].to_list() == [2, 1]
     assert bands["named right"].to_list() == [0.5, 1.0]

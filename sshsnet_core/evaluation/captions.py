@@ -57,24 +57,18 @@ def notes(summary: pd.DataFrame) -> str:
     return " ".join(sentences)
 
 
-def statistics_words(summary: pd.DataFrame) -> str:
-    """How the statistics are to be read, with the share of bootstrap resamples that lack the rarest structures."""
-    counts = summary[summary["source"] == "measured"].groupby("structure")["n"].max()
-    # Each of n draws misses all k subjects with a chance of 1 - k/n.
-    lacking = {name: (1 - counts[name] / counts[CLASS_MEAN]) ** counts[CLASS_MEAN] for name in RARE if counts[name]}
-    rare = ", ".join(f"{name} {100 * share:.0f} %" for name, share in lacking.items())
-    return (
-        "In brackets, 95 % intervals: percentiles of a bootstrap over the subjects of one training; they tell nothing "
-        "about another seed. A resample that lacks a structure leaves it out of the mean of classes"
-        + (f" ({rare} of the resamples). " if rare else ". ")
-        + "True structures: without the zeros for names that the truth does not hold. "
-        "The difference is of subjects' means, paired; p is the two-sided Wilcoxon signed-rank test, with Holm's "
-        "correction for the tests of this table on these images. Levels named right are in percent of the truth's: by "
-        f"centroid, where the name's centroid lies within {CENTROID_LIMIT_MM:.0f} mm of the true one and no other of "
-        "its kind is as near; by overlap, where the name is the commonest on the structure. HD95 is over structures "
-        "that were predicted at all. Training: minutes, all folds together; a stage that rows share counts for each of "
-        "them. A dash: too few subjects, or not measured."
-    )
+#: How the statistics are to be read.
+STATISTICS_WORDS = (
+    "In brackets, 95 % intervals: percentiles of a bootstrap over the subjects of one training; they tell nothing "
+    "about another seed. A resample that lacks a structure is left out where classes are averaged. "
+    "True structures: without the zeros for names that the truth does not hold. "
+    "The difference is of subjects' means, paired; p is the two-sided Wilcoxon signed-rank test, with Holm's "
+    "correction for the tests of this table on these images. Levels named right are in percent of the truth's: by "
+    f"centroid, where the name's centroid lies within {CENTROID_LIMIT_MM:.0f} mm of the true one and no other of "
+    "its kind is as near; by overlap, where the name is the commonest on the structure. HD95 is over structures "
+    "that were predicted at all. Training: minutes, all folds together; a stage that rows share counts for each of "
+    "them. A dash: too few subjects, or not measured."
+)
 
 
 def _folds(shown: pd.DataFrame, of: str, split: str) -> str:

@@ -51,6 +51,8 @@ def write_results(path: Path, rows: Iterable[Mapping[str, Any]], provenance: Map
     frame = pd.DataFrame(list(rows))
     _check(frame, path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Killed in between, no older scores are left beside a sidecar that says they are these.
+    path.unlink(missing_ok=True)
     sidecar = {**provenance, "methods": sorted(set(frame["method"]))}
     write_text(path.with_suffix(".json"), json.dumps(sidecar, indent=2, sort_keys=True) + "\n")
     write_text(path, frame[list(COLUMNS)].to_csv(index=False, lineterminator="\n"))

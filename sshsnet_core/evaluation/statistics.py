@@ -14,7 +14,7 @@ from scipy.stats import bootstrap, wilcoxon
 from statsmodels.stats.multitest import multipletests
 
 from sshsnet_core.evaluation.paper import OURS
-from sshsnet_core.evaluation.summary import MEANS, overall_means, scores_by_subject
+from sshsnet_core.evaluation.summary import COMMON, MEANS, overall_means, scores_by_subject
 
 #: Of the structures that the truth holds alone: without the zeros for names that it does not.
 TRUE_MEAN = "mean of subjects, true structures"
@@ -69,14 +69,24 @@ def statistics(
 def mean_intervals(scores: npt.NDArray[np.floating]) -> list[Interval]:
     """Bootstrap intervals of the three ``MEANS``, from scores (subjects, 19).
 
-    Whole subjects are drawn, so that a subject's structures stay together. A resample without any T9 has no T9 in its
-    mean of classes, as a cohort without any has none; a class that leaves so in part of the resamples widens the
-    interval. That is also why the interval is the percentiles' and not BCa's: BCa corrects by leaving out one subject
-    at a time, and the mean of classes jumps where that subject is the only one with T9.
+    Whole subjects are drawn, so that a subject's structures stay together. A resample that lacks a class, as chance
+    has it with T9, would have a mean of other classes, points higher: for the means of classes it is left out. That is
+    also why the interval is the percentiles' and not BCa's: BCa corrects by leaving out one subject at a time, and the
+    mean of classes jumps where that subject is the only one with T9.
     """
     if len(scores) < FEWEST:
         return [_NONE] * len(MEANS)
-    low, high = _bootstrap(np.arange(len(scores)), lambda index, axis: overall_means(scores[index]))
+    shown = np.isfinite(scores).any(axis=0)
+
+    def of_all_classes(index: npt.NDArray[np.intp], axis: int) -> npt.NDArray[np.floating]:
+        drawn = scores[index]
+        lacking = shown & np.isnan(drawn).all(axis=-2)
+        means = overall_means(drawn)
+        means[1, lacking.any(axis=-1)] = np.nan
+        means[2, lacking[..., COMMON].any(axis=-1)] = np.nan
+        return means
+
+    low, high = _bootstrap(np.arange(len(scores)), of_all_classes)
     return list(zip(low.tolist(), high.tolist(), strict=True))
 
 
@@ -96,18 +106,19 @@ def paired(ours: pd.Series, other: pd.Series) -> tuple[float, Interval, float, i
 
 
 def _bootstrap(sample: np.ndarray, statistic: Any) -> Any:
+    """The two ends of the percentile interval; resamples whose statistic is NaN are left out."""
     drawn = bootstrap(
         (sample,),
         statistic,
         n_resamples=RESAMPLES,
         batch=500,
         vectorized=True,
-        confidence_level=CONFIDENCE,
         method="percentile",
         # The same results give the same interval.
         rng=np.random.default_rng(0),
     )
-    return drawn.confidence_interval
+    tail = 100 * (1 - CONFIDENCE) / 2
+    return np.nanpercentile(drawn.bootstrap_distribution, (tail, 100 - tail), axis=-1)
 
 
 def _means(scores: pd.DataFrame) -> list[tuple[Any, ...]]:

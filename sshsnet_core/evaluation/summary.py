@@ -19,7 +19,8 @@ RARE = ("T9", "T9/T10")
 SUBJECT_MEAN, CLASS_MEAN, COMMON_MEAN = "mean of subjects", "mean of classes", "mean of 17 classes"
 MEANS = (SUBJECT_MEAN, CLASS_MEAN, COMMON_MEAN)
 
-_COMMON = [index for index, name in enumerate(NAMES) if name not in RARE]
+#: The columns of the 17 structures that are not ``RARE``.
+COMMON = [index for index, name in enumerate(NAMES) if name not in RARE]
 
 
 def summarise(results: pd.DataFrame, rows: Published, split: str = "validation") -> pd.DataFrame:
@@ -71,7 +72,7 @@ def overall_means(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     - mean of 17 classes: the same without the two rarest, T9 and T9/T10.
     """
     classes = _nanmean(scores, -2)
-    return np.stack([_nanmean(_nanmean(scores, -1), -1), _nanmean(classes, -1), _nanmean(classes[..., _COMMON], -1)])
+    return np.stack([_nanmean(_nanmean(scores, -1), -1), _nanmean(classes, -1), _nanmean(classes[..., COMMON], -1)])
 
 
 def _nanmean(values: npt.NDArray[np.floating], axis: int) -> npt.NDArray[np.floating]:

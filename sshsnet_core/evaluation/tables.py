@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from sshsnet_core.evaluation.captions import IMAGES, Provenances, caption, notes, statistics_words
+from sshsnet_core.evaluation.captions import IMAGES, STATISTICS_WORDS, Provenances, caption, notes
 from sshsnet_core.evaluation.cells import (
     interval,
     measured_cells,
@@ -58,7 +58,7 @@ def table_blocks(number: int, results: pd.DataFrame, provenances: Provenances) -
             same = f"The rows of Table {number}, measured on {IMAGES[split]}."
             text = f"{same} DSC (%): mean ± sd (subjects)."
             details.append(Block(f"Table {number}, by structure, on {IMAGES[split]}", text, structure_cells(summary)))
-            text = f"{same} {statistics_words(summary)}"
+            text = f"{same} {STATISTICS_WORDS}"
             cells = statistics_cells(statistics(results, provenances, rows, split))
             details.append(Block(f"Table {number}, statistics, on {IMAGES[split]}", text, cells))
     if splits[0] != OWN_SPLIT[number]:

@@ -29,16 +29,16 @@ help: ## this list
 	@echo "Variables: PROFILE=$(PROFILE) FOLDS=$(FOLDS) EFFORT=$(EFFORT) ROW=$(ROW) BASE_PYTHON=$(BASE_PYTHON)"
 
 study: $(VENV)/.installed ## run the study: preprocess, train all rows, evaluate, draw Tables 1 and 2 and the figures
-	$(IN_VENV) $(PYTHON) -m sshsnet_core study $(ROW) --profile $(PROFILE) --folds $(FOLDS) --effort $(EFFORT)
+	$(IN_VENV) $(PYTHON) -m sshsnet_core study $(ROW) --profile "$(PROFILE)" --folds $(FOLDS) --effort $(EFFORT)
 
 cps: $(VENV)/.installed ## study cross pseudo supervision alone, at equal steps and at equal time
-	$(IN_VENV) $(PYTHON) -m sshsnet_core study cps --profile $(PROFILE) --folds $(FOLDS) --effort $(EFFORT)
+	$(IN_VENV) $(PYTHON) -m sshsnet_core study cps --profile "$(PROFILE)" --folds $(FOLDS) --effort $(EFFORT)
 
 released: $(VENV)/.installed ## train the baselines as their authors released them, beside our reading of them
-	$(IN_VENV) $(PYTHON) -m sshsnet_core study released --profile $(PROFILE) --effort $(EFFORT)
+	$(IN_VENV) $(PYTHON) -m sshsnet_core study released --profile "$(PROFILE)" --effort $(EFFORT)
 
 switches: $(VENV)/.installed ## turn our own switches one by one (CTAM as printed, no CutMix, ...), with what each is worth
-	$(IN_VENV) $(PYTHON) -m sshsnet_core study switches --profile $(PROFILE) --effort $(EFFORT)
+	$(IN_VENV) $(PYTHON) -m sshsnet_core study switches --profile "$(PROFILE)" --effort $(EFFORT)
 
 weights: $(VENV)/.installed ## train the networks that come with the package anew, on phantoms alone (an hour, 8 GB)
 	$(IN_VENV) $(PYTHON) -m sshsnet_core weights
@@ -59,7 +59,7 @@ test-browser: $(VENV)/.installed ## open the notebooks in JupyterLab and the mac
 	$(IN_VENV) $(PYTHON) -m pytest -m browser tests/browser
 
 book: $(VENV)/.installed ## render the executed notebooks as a site that opens from the file system (runs/book/index.html)
-	$(IN_VENV) $(PYTHON) -m sshsnet_core.book runs/book --profile $(PROFILE)
+	$(IN_VENV) $(PYTHON) -m sshsnet_core.book runs/book --profile "$(PROFILE)"
 
 lint: $(VENV)/.installed ## check style and types
 	$(PYTHON) -m ruff check

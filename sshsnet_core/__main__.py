@@ -58,8 +58,9 @@ def _predict(arguments: argparse.Namespace) -> None:
     check_names(arguments.images)
     profile, effort, folds = arguments.profile, arguments.effort, arguments.folds
     if arguments.method:
-        model = Model.of_row(Study.open(profile or "mini", effort or 1.0), arguments.method, folds or [0])
-    elif profile or effort or folds:
+        study = Study.open(profile or "mini", 1.0 if effort is None else effort)
+        model = Model.of_row(study, arguments.method, folds or [0])
+    elif profile or effort is not None or folds:
         raise SettingsError("--profile, --effort and --folds choose among the study's own networks: add --method.")
     else:
         model = Model.of_weights(arguments.weights)
@@ -89,10 +90,12 @@ def _weights(arguments: argparse.Namespace) -> None:
 
 def _adapt(arguments: argparse.Namespace) -> None:
     from sshsnet_core.data.cohorts.folder import read_folder
-    from sshsnet_core.methods.weights import Weights, find_weights
+    from sshsnet_core.methods.weights import SHIPPED, Weights, find_weights
     from sshsnet_core.model import weights_folder
     from sshsnet_core.transfer import adapted_weights
 
+    if arguments.name == SHIPPED.stem:
+        raise SettingsError(f"{arguments.name} is the name of the networks that come with the package: choose another.")
     target = weights_folder() / f"{arguments.name}.safetensors"
     weights = Weights.read(find_weights(arguments.weights, weights_folder()))
     adapted_weights(weights, read_folder(arguments.folder), arguments.name, arguments.seed).write(target)
@@ -105,13 +108,20 @@ def _real(arguments: argparse.Namespace) -> None:
     print(write_measured(arguments.profile, arguments.data, arguments.seeds).read_text(encoding="utf-8"))
 
 
+def _count(text: str) -> int:
+    """1 or more, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sshsnet_core", description="SSHSNet as a study to step through.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     phantom = commands.add_parser("phantom", help="write a phantom cohort in MRSpineSeg's file layout")
     phantom.add_argument("-o", "--output", type=Path, required=True, help="the folder to write to")
-    phantom.add_argument("--workers", type=int, default=1, help="cases made at once (default 1)")
+    phantom.add_argument("--workers", type=_count, default=1, help="cases made at once (default 1)")
     phantom.set_defaults(run=_phantom)
 
     study = commands.add_parser("study", help="run the grid of Tables 1 and 2 (what `make study` calls)")
@@ -148,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
 
     real = commands.add_parser("real", help="measure before and after the adaptation, where somebody has annotated")
     real.add_argument("data", type=Path, help="a folder with vertebrae_labelled/, vertebrae_images_only/ and the like")
-    real.add_argument("--seeds", type=int, default=3, help="trainings to average over (default 3)")
+    real.add_argument("--seeds", type=_count, default=3, help="trainings to average over (default 3)")
     real.add_argument("--profile", default="real", help="whose networks (default real)")
     real.set_defaults(run=_real)
 

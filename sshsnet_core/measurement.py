@@ -14,6 +14,7 @@ import pandas as pd
 from sshsnet_core.anatomy import WHOLE
 from sshsnet_core.data.cohorts.annotated import CHOSEN_ON, read_annotated, without_masks
 from sshsnet_core.data.cohorts.base import Case, Cohort
+from sshsnet_core.data.contents import digest
 from sshsnet_core.data.thin_slices import every_nth
 from sshsnet_core.data.volumes import read_image, read_labels, write_labels
 from sshsnet_core.evaluation.kept import kept, kept_markdown
@@ -73,9 +74,9 @@ def _measure(study: Study, scans: Cohort | None, cohorts: Sequence[Cohort]) -> p
 def measured_path(study: Study, scans: Cohort | None, case: Case, slices: str) -> Path:
     """Where a case's scores lie; its label maps lie beside them (``label_map``)."""
     assert case.labels is not None
-    sizes = "-".join(str(path.stat().st_size) for path in (case.image, case.labels))
-    folder = study.runs / "measured" / fingerprint(study, scans)
-    return folder / f"{case.name}-every{SLICES[slices]}-{sizes}.csv"
+    contents = f"{digest(case.image)}-{digest(case.labels, whole=True)}"
+    folder = study.runs / "measured" / f"{fingerprint(study, scans)}-overlap{study.settings.overlap:g}"
+    return folder / f"{case.name}-every{SLICES[slices]}-{contents}.csv"
 
 
 def label_map(scores: Path, names: str) -> Path:

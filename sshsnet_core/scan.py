@@ -34,7 +34,8 @@ DEFINITIONS = {
 #: Where levels are named from the whole column, a voxel says only what it is.
 NAMED_DEFINITIONS = DEFINITIONS | {
     "probability": "mean over the structure's voxels of the probability that the networks gave to its kind",
-    "naming": "probability: that all names are right; runner_up: the naming that comes next, and its probability",
+    "naming": "probability: that the names are not all shifted by a level or two along the column, found among those "
+    "chains alone; runner_up: the chain that comes next, and its probability",
 }
 
 
@@ -63,7 +64,7 @@ class SegmentedScan:
         found = f"Found: {', '.join(structure.name for structure in self.structures) or 'nothing'}."
         if self.naming is None or not self.naming.levels:
             return found
-        found += f"\nNamed from the whole column: right with probability {self.naming.confidence:.2f}"
+        found += f"\nNamed from the whole column: not shifted with probability {self.naming.confidence:.2f}"
         if self.naming.runner_up is None:
             return f"{found}."
         words, probability = self.naming.runner_up
@@ -99,15 +100,15 @@ def segment_scan(
     told = named.flags if named and structures else ()
     warnings = [*doubts(structures, named is not None), *told, *unlike]
 
-    folder.mkdir(parents=True, exist_ok=True)
     label_map, picture, report = (
         folder / f"{stem(path)}_{end}" for end in ("labels.nii.gz", "overlay.jpg", "structures.json")
     )
     view = View(image.array, image.geometry.spacing, {model.title: segmented.labels})
     result = SegmentedScan(view, structures, named, warnings, (label_map, picture, report))
+    jpeg = Lightbox(view).frame([Panel(NO_LABELS), Panel(model.title)], Look(view.middle)).jpeg
+    folder.mkdir(parents=True, exist_ok=True)
     write_labels(label_map, segmented.labels, image.geometry)
-    panels = [Panel(NO_LABELS), Panel(model.title)]
-    write_bytes(picture, Lightbox(view).frame(panels, Look(view.middle)).jpeg)
+    write_bytes(picture, jpeg)
     write_text(report, _report(path, result, {**model.told, "bodies_alone": bodies}))
     _say(path, f"wrote {', '.join(file.name for file in result.files)} to {folder.name}")
     return result

@@ -50,6 +50,8 @@ def _score(study: Study, key: str, folds: Sequence[int], split: str, cases: Sequ
         "split": split,
         "pool": study.pool_name(key),
         "trainings": study.fingerprints(key, folds),
+        # Of the settings, all that networks are applied by and not trained by.
+        "overlap": study.settings.overlap,
     }
     if _measured(path, about):
         return path

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sshsnet_core.anatomy import N_APART, N_CLASSES
 from sshsnet_core.errors import StudyError
@@ -171,6 +171,12 @@ class CPSSettings(_Frozen):
     labels_only: Annotated[float, Field(ge=0, lt=1)] = 0.0
     pool: Literal["test", "held-out", "folder"] = "test"
     pool_folder: str | None = None
+
+    @model_validator(mode="after")
+    def _folder_is_named(self) -> "CPSSettings":
+        if self.pool == "folder" and not self.pool_folder:
+            raise ValueError("pool: folder needs pool_folder, the folder that holds the unlabelled volumes")
+        return self
 
 
 class AdaptationSettings(_Frozen):

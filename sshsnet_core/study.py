@@ -17,7 +17,7 @@ from sshsnet_core.data.cohorts.folds import Fold, make_folds, read_folds, write_
 from sshsnet_core.data.cohorts.mrspineseg import read_mrspineseg
 from sshsnet_core.data.cohorts.phantom import recipe, write_phantom_cohort
 from sshsnet_core.data.patches import PatchSamples
-from sshsnet_core.data.preprocessing import Preprocessing
+from sshsnet_core.data.preprocessing import VERSION, Preprocessing
 from sshsnet_core.data.store import Store, StoredCase, build_store
 from sshsnet_core.evaluation.results import provenance, read_results
 from sshsnet_core.methods.pseudo_labels import PseudoLabelRecord
@@ -25,7 +25,7 @@ from sshsnet_core.methods.rows import method_by_key
 from sshsnet_core.methods.segmenter import Segmenter
 from sshsnet_core.methods.sshsnet import SSHSNet
 from sshsnet_core.methods.system import Job, Stage
-from sshsnet_core.settings import Settings, load_settings
+from sshsnet_core.settings import Settings, SettingsError, load_settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -45,8 +45,12 @@ class Study:
 
         ``SSHSNET_PROFILE``, where set, is used in place of ``profile``: it is how the tests step through every
         notebook at smoke size. ``SSHSNET_RUNS`` moves the runs elsewhere than the repository's ``runs/``.
+
+        Raises ``SettingsError`` for an unknown profile and for an effort that is not positive.
         """
         settings = load_settings(os.environ.get("SSHSNET_PROFILE", profile))
+        if effort <= 0:
+            raise SettingsError(f"The effort multiplies the training steps: it must be more than 0, not {effort:g}.")
         runs = Path(os.environ.get("SSHSNET_RUNS", REPOSITORY / "runs"))
         # A notebook says 1 where the command line says 1.0; both mean the same trainings.
         return cls(settings, runs / settings.name, float(effort), seed)
@@ -91,7 +95,7 @@ class Study:
             structures = {name: self.store.case(name).structures for name in self.store.labelled}
             subjects = {case.name: case.subject for case in self.cohort.labelled}
             write_folds(path, make_folds(structures, self.settings.cohort.folds, self.settings.cohort.seed, subjects))
-        return read_folds(path, set(self.store.labelled))
+        return read_folds(path, set(self.store.labelled), self.settings.cohort.folds)
 
     def pool(self, name: str, fold: int) -> list[StoredCase]:
         """The unlabelled images of CPS. Their masks, where a phantom has one, are never read in training."""
@@ -101,13 +105,17 @@ class Study:
         elif name == "test":
             names = self.store.unlabelled
         else:
-            folder = self.settings.cps.pool_folder
-            scans = read_folder(Path(folder or "")).as_pool()
-            store = build_store(scans, self.preprocessing, self.runs / "pool")
+            store = build_store(self._scans, self.preprocessing, self.runs / "pool")
             return [store.case(name) for name in store.names]
         if not names:
             raise CohortError(f"CPS needs unlabelled images and {self.cohort.name} has none: add some or set cps.pool.")
         return [self.store.case(name) for name in names]
+
+    @cached_property
+    def _scans(self) -> Cohort:
+        """The volumes of ``CPSSettings.pool_folder``."""
+        assert self.settings.cps.pool_folder is not None
+        return read_folder(Path(self.settings.cps.pool_folder)).as_pool()
 
     # --- training ---------------------------------------------------------------------------------------------------
 
@@ -119,13 +127,18 @@ class Study:
     def _identity(self, fold: int) -> dict[str, Any]:
         return {
             "cohort": self.cohort.fingerprint(),
-            "preprocessing": self.settings.preprocessing.model_dump(),
+            "preprocessing": self.settings.preprocessing.model_dump() | ({"version": VERSION} if VERSION > 1 else {}),
             "training": self.folds[fold].training,
             "slice_size": self.settings.slice_size,
         }
 
     def job(self, key: str, fold: int) -> Job:
-        """What a row's system is told of this study to train on a fold, or to be found trained."""
+        """What a row's system is told of this study to train on a fold, or to be found trained.
+
+        Raises ``SettingsError`` for a fold that there is not.
+        """
+        if not 0 <= fold < len(self.folds):
+            raise SettingsError(f"There is no fold {fold}: the profile has folds 0 to {len(self.folds) - 1}.")
         held_out = self.folds[fold]
         return Job(
             key=key,
@@ -133,6 +146,7 @@ class Study:
             labelled=[self.store.case(name) for name in held_out.training],
             watched=[self.store.case(name) for name in held_out.validation],
             pool=lambda name: self.pool(name, fold),
+            scans=lambda: self._scans.fingerprint(),
             identity=self._identity(fold),
             seed=self.seed,
             effort=self.effort,

@@ -176,4 +176,5 @@ def pseudo_labels(study: Study, scans: Cohort) -> PseudoLabelRecord:
 
 def at_learnt_spacing(study: Study, volume: Volume) -> Volume:
     """Of a scan with thin slices, those about as far apart as the phantoms': enough to look at, and quick."""
-    return every_nth(volume, interleaves(volume.geometry.spacing[0], study.preprocessing.spacing_mm[0]))
+    learnt_mm = study.preprocessing.spacing_mm[0]
+    return every_nth(volume, interleaves(volume.geometry.spacing[0], learnt_mm, len(volume.array)))

@@ -1,5 +1,6 @@
 """phi's crop of stage 1's maps against Equations 1 and 2 done the long way: upsample the whole map, then crop."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from sshsnet_core.data.coarse import Coarse, doubled_window
+from sshsnet_core.data.coarse import Coarse, StoredCoarse, doubled_window
 
 
 def draw(depth: int, rows: int, columns: int, seed: int = 0) -> Coarse:
@@ -94,8 +95,12 @@ def test_save_and_open(tmp_path: Path) -> None:
     np.testing.assert_array_equal(opened.scores, coarse.scores)
     np.testing.assert_array_equal(opened.features, coarse.features)
     assert sorted(path.name for path in (tmp_path / "case").iterdir()) == ["features.npy", "scores.npy"]
-    for one, other in zip(opened.crop((1, 8, 0), (3, 8, 16)), coarse.crop((1, 8, 0), (3, 8, 16)), strict=True):
-        assert torch.equal(one, other)
+    stored = StoredCoarse(tmp_path / "case")
+    # A worker is sent the folder's name, not what the maps hold.
+    assert len(pickle.dumps(stored)) < 500
+    for source in (opened, stored):
+        for one, other in zip(source.crop((1, 8, 0), (3, 8, 16)), coarse.crop((1, 8, 0), (3, 8, 16)), strict=True):
+            assert torch.equal(one, other)
 
 
 def test_features_are_there_only_when_both_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

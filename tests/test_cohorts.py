@@ -12,6 +12,7 @@ from sshsnet_core.data.cohorts.base import Case, Cohort, CohortError
 from sshsnet_core.data.cohorts.folder import read_folder
 from sshsnet_core.data.cohorts.folds import Fold, make_folds, read_folds, write_folds
 from sshsnet_core.data.cohorts.mrspineseg import read_mrspineseg
+from sshsnet_core.data.contents import digest
 
 
 def touch(path: Path, content: str = "x") -> Path:
@@ -139,7 +140,7 @@ def test_a_cohort_checks_its_cases(tmp_path: Path) -> None:
         Cohort("mine", (Case("a", "a", image, tmp_path / "b.nii"),))
 
 
-def test_the_fingerprint_follows_names_roles_and_sizes_but_not_the_place(tmp_path: Path) -> None:
+def test_the_fingerprint_follows_names_roles_and_contents_but_not_the_place(tmp_path: Path) -> None:
     def cohort(folder: str, name: str = "a", content: str = "xx") -> Cohort:
         image = touch(tmp_path / folder / f"{name}.nii", content)
         return Cohort("mine", (), (Case(name, name, image),))
@@ -148,8 +149,26 @@ def test_the_fingerprint_follows_names_roles_and_sizes_but_not_the_place(tmp_pat
     assert cohort("elsewhere").fingerprint() == fingerprint
     case = cohort("one").unlabelled[0]
     labelled = Cohort("mine", (Case("a", "a", case.image, case.image),))
-    others = [cohort("two", name="b"), cohort("three", content="xxx"), labelled]
-    assert len({fingerprint, *(other.fingerprint() for other in others)}) == 4
+    others = [cohort("two", name="b"), cohort("three", content="xxx"), cohort("four", content="xy"), labelled]
+    assert len({fingerprint, *(other.fingerprint() for other in others)}) == 5
+
+
+def test_a_mask_mended_anywhere_and_an_image_beside_its_header_are_other_files(tmp_path: Path) -> None:
+    mask = tmp_path / "mask.nii"
+    long = bytearray(5 * 2**20)
+    mask.write_bytes(long)
+    before, sampled = digest(mask, whole=True), digest(mask)
+    long[2**20 + 7] = 1
+    mask.write_bytes(long)
+    assert digest(mask, whole=True) != before
+    # Of an image two samples are read, which no two scans share: they need not be whole to tell scans apart.
+    assert digest(mask) == sampled
+    header, voxels = tmp_path / "scan.mhd", tmp_path / "scan.raw"
+    header.write_text("ObjectType = Image\nElementDataFile = scan.raw\n")
+    voxels.write_bytes(b"one")
+    first = digest(header)
+    voxels.write_bytes(b"two")
+    assert digest(header) != first
 
 
 def test_phantoms_of_one_recipe_are_one_cohort_whatever_size_a_machine_makes_them(tmp_path: Path) -> None:
@@ -216,7 +235,9 @@ def test_folds_are_written_and_read(tmp_path: Path) -> None:
     folds = make_folds({f"case{i}": frozenset({1}) for i in range(6)}, 3, 0)
     path = tmp_path / "runs" / "folds.json"
     write_folds(path, folds)
-    assert read_folds(path, {f"case{i}" for i in range(6)}) == folds
+    assert read_folds(path, {f"case{i}" for i in range(6)}, len(folds)) == folds
+    with pytest.raises(CohortError, match=f"{len(folds)} folds and the profile asks for 9"):
+        read_folds(path, {f"case{i}" for i in range(6)}, 9)
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -225,12 +246,12 @@ def test_folds_of_another_cohort_or_a_damaged_file_are_refused(tmp_path: Path) -
     write_folds(path, [Fold(("a",), ("b",)), Fold(("b",), ("a",))])
     for cases in ({"a", "b", "c"}, {"a"}):
         with pytest.raises(CohortError, match="another cohort"):
-            read_folds(path, cases)
+            read_folds(path, cases, 2)
     leaking = [Fold(("a", "b"), ("b",)), Fold(("b",), ("a",))]
     write_folds(path, leaking)
     with pytest.raises(CohortError, match="both"):
-        read_folds(path, {"a", "b"})
+        read_folds(path, {"a", "b"}, 2)
     for content in ('[{"training": ["a"]', '[{"training": ["a"]}]', "3"):
         path.write_text(content)
         with pytest.raises(CohortError, match="does not hold folds"):
-            read_folds(path, {"a", "b"})
+            read_folds(path, {"a", "b"}, 2)

@@ -50,14 +50,27 @@ def test_means_are_those_of_the_tables(comparison: pd.DataFrame) -> None:
 
 
 def test_files_hold_the_caption_and_the_tidy_numbers(comparison: pd.DataFrame, tmp_path: Path) -> None:
-    write_comparison(tmp_path, "cps", "CPS twice", comparison, "Two seeds of nothing.")
+    write_comparison(tmp_path, "cps", "CPS twice", comparison, "Two seeds of nothing.", make="cps")
     text = (tmp_path / "cps.md").read_text()
     assert text.startswith("# CPS twice\n\nTwo seeds of nothing.")
     assert "`make cps`" in text
     assert "75.00" in text
+    assert "Wilcoxon" not in text
     tidy = pd.read_csv(tmp_path / "cps.csv")
     assert list(tidy.columns) == ["row", "seed", "quantity", "value"]
     assert tidy.query("quantity == 'mean of subjects' and seed == 1")["value"].item() == pytest.approx(75)
+
+
+def test_small_p_are_told_and_said_to_be_uncorrected(tmp_path: Path) -> None:
+    line = {"switch": "CTAM", "against": "SSHSNet", "images": "the test images", "difference": -1.5, "p": 0.00003}
+    write_comparison(tmp_path, "parts", "Parts", pd.DataFrame([line]), "Words.", make="study", keys=3)
+    text = (tmp_path / "parts.md").read_text()
+    assert "3e-05" in text
+    assert "not corrected" in text
+    assert "`make study`" in text
+    tidy = pd.read_csv(tmp_path / "parts.csv").set_index("quantity")
+    assert list(tidy.columns) == ["switch", "against", "images", "value"]
+    assert tidy.loc["p", "value"] == pytest.approx(0.00003)
 
 
 def test_a_baseline_as_released_stands_beside_ours() -> None:
@@ -82,6 +95,7 @@ def test_a_switch_is_held_against_the_row_without_it() -> None:
     switches = [("CTAM", "SSHSNet, CTAM as printed", "SSHSNet"), ("not run", "SSHSNet, no CutMix", "SSHSNet")]
     (line,) = compare_switches(pd.concat([base, turned]), switches).to_dict("records")
     assert (line["switch"], line["against"]) == ("CTAM", "SSHSNet")
+    assert compare_switches(pd.concat([base, turned]), switches, "test").empty
     # 75, 76, ... 82 against 80: the mean of the differences is -1.5.
     assert line["mean of subjects"] == pytest.approx(78.5)
     assert line["difference"] == pytest.approx(-1.5)

@@ -207,7 +207,7 @@ def test_levels_are_named_from_the_whole_column(apart, stranger, tmp_path, monke
     assert report["definitions"]["probability"].endswith("its kind")
     assert result.summary.splitlines() == [
         "Found: L4, L3, L2.",
-        "Named from the whole column: right with probability 0.75; next comes every name one level lower (0.25).",
+        "Named from the whole column: not shifted with probability 0.75; next comes every name one level lower (0.25).",
     ]
 
 

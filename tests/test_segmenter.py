@@ -30,7 +30,8 @@ def one_hot(labels):
     [(0.5, 9), (1.0, 4), (1.2, 4), (2.2, 2), (2.5, 2), (3.0, 1), (4.0, 1), (4.4, 1), (6.0, 1)],
 )
 def test_a_thin_volume_is_so_many_of_about_the_learnt_spacing(slice_mm, expected):
-    assert interleaves(slice_mm, 4.4) == expected
+    assert interleaves(slice_mm, 4.4, 60) == expected
+    assert interleaves(slice_mm, 4.4, 2) == min(expected, 2)
 
 
 def test_a_thick_volume_is_segmented_at_once_slice_by_slice():

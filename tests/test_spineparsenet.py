@@ -138,13 +138,14 @@ def test_volume_samples(cases: list[StoredCase]) -> None:
         assert all(torch.equal(sample[name], again[name]) for name in sample)
 
 
-def test_refinement_samples_move_together(cases: list[StoredCase]) -> None:
+def test_refinement_samples_move_together(cases: list[StoredCase], tmp_path: Path) -> None:
     """Image, scores and labels show the same rectangles after every transform; edges aside, they agree."""
     coarse = []
     for case in cases:
         assert case.labels is not None
         small = data.resized_labels(case.labels, (32, 16))
-        coarse.append(nn.functional.one_hot(small, N_CLASSES).movedim(-1, 0).half().numpy())
+        coarse.append(tmp_path / f"{case.name}.npy")
+        np.save(coarse[-1], nn.functional.one_hot(small, N_CLASSES).movedim(-1, 0).half().numpy())
     samples = RefinementSamples(cases, coarse, (64, 32), seed=0)
     slices = sum(case.image.shape[0] for case in cases)
     assert len(samples.slices) == slices

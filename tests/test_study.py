@@ -235,6 +235,8 @@ def test_predict_tells_bad_input_in_one_line_and_writes_nothing(environment: dic
         (("study", "--folds", "6"), "FOLDS must be 1 to 5"),
         (("study", "cotter"), "No method 'cotter'; known are"),
         (("predict", "x.nii.gz", "-o", "out", "--method", "unet"), "No method 'unet'; known are"),
+        (("study", "--effort", "0"), "must be more than 0, not 0"),
+        (("adapt", "scans", "--name", "phantom"), "phantom is the name of the networks that come with the package"),
     ],
 )
 def test_wrong_arguments_are_told_in_one_line(

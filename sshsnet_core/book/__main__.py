@@ -16,7 +16,7 @@ def _executions(notebooks: list[Path], folders: list[Path], profile: str | None)
     for notebook in notebooks:
         executed = find_execution(notebook, folders)
         if executed is None and profile is not None:
-            print(f"{notebook.name} has not been executed: running it at profile {profile}.", flush=True)
+            print(f"{notebook.name} has not been executed: running it.", flush=True)
             executed = execute(notebook, folders[0], profile)
         if executed is None:
             _warn(f"{notebook.name} has not been executed; its page has no outputs.")

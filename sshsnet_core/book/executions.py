@@ -14,6 +14,8 @@ from sshsnet_core.notebooks import run_notebook
 
 #: The parameters that tell a notebook's executions apart; the others (profile, effort, seed) are those of the folder.
 TOLD_APART_BY = ("method", "fold")
+#: The profile that the study's notebooks have by default, and the one at which all are tested.
+STUDIED, TESTED = "mini", "smoke"
 
 
 class BookError(StudyError, ValueError):
@@ -46,11 +48,13 @@ def find_execution(notebook: Path, folders: Sequence[Path]) -> Path | None:
 def execute(notebook: Path, folder: Path, profile: str) -> Path:
     """Run a notebook at ``profile``, otherwise as it stands; the path of its executed copy in ``folder``.
 
-    Raises ``BookError`` where a cell fails.
+    A notebook about another profile than the study's keeps its own: 00 and 08 mean nothing at any other. Raises
+    ``BookError`` where a cell fails.
     """
     executed = folder / notebook.name
+    given = {"profile": profile} if _defaults(notebook)["profile"] == STUDIED or profile == TESTED else {}
     try:
-        run_notebook(notebook, executed, {"profile": profile})
+        run_notebook(notebook, executed, given)
     except PapermillExecutionError as error:
         raise BookError(
             f"{notebook.name} stopped with {error.ename}: {error.evalue}. The copy as far as it got: {executed}."

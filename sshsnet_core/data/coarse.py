@@ -59,6 +59,17 @@ class Coarse:
         return cls(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("scores", "features")))
 
 
+@dataclass(frozen=True)
+class StoredCoarse:
+    """``Coarse`` as saved in ``folder``, mapped when asked for: it is small to keep and to send to a worker."""
+
+    folder: Path
+
+    def crop(self, start: tuple[int, int, int], size: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+        """``Coarse.crop``."""
+        return Coarse.open(self.folder).crop(start, size)
+
+
 def doubled_window(array: np.ndarray, start: tuple[int, int], size: tuple[int, int]) -> Tensor:
     """A window of a map (C, Z, H, W) as if the map had been doubled in plane: float (C, Z, *size).
 

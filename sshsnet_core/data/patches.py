@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sshsnet_core.data.augmentation import augment_volume
-from sshsnet_core.data.coarse import FEATURE_STRIDE, Coarse
+from sshsnet_core.data.coarse import FEATURE_STRIDE, Coarse, StoredCoarse
 from sshsnet_core.data.slices import Batch, cases_by_class, fit, halve_image, halve_labels, pad_volume, place
 from sshsnet_core.data.store import StoredCase
 
@@ -24,7 +24,11 @@ class PatchSamples(Dataset[Batch]):
     """
 
     def __init__(
-        self, cases: Sequence[StoredCase], coarse: Sequence[Coarse], size: tuple[int, int, int], seed: int
+        self,
+        cases: Sequence[StoredCase],
+        coarse: Sequence[Coarse | StoredCoarse],
+        size: tuple[int, int, int],
+        seed: int,
     ) -> None:
         self.cases, self.coarse, self.size, self.seed = cases, coarse, size, seed
         self.showing = cases_by_class(cases)

@@ -91,17 +91,18 @@ class VolumeSamples(Dataset[Batch]):
 class RefinementSamples(Dataset[Batch]):
     """Slices for the fine network: ``image`` (1, h, w), ``coarse`` (K, h, w), ``labels`` (h, w), augmented together.
 
-    ``coarse`` holds each case's scores (K, Z, h/2, w/2) before the softmax.
+    ``coarse`` are the files of each case's scores (K, Z, h/2, w/2) before the softmax, mapped when asked for.
     """
 
-    def __init__(self, cases: Sequence[StoredCase], coarse: Sequence[np.ndarray], size: Size, seed: int) -> None:
+    def __init__(self, cases: Sequence[StoredCase], coarse: Sequence[Path], size: Size, seed: int) -> None:
         self.cases, self.coarse, self.size, self.seed = cases, coarse, size, seed
-        self.slices = [(number, z) for number, scores in enumerate(coarse) for z in range(scores.shape[1])]
+        self.slices = [(number, z) for number, case in enumerate(cases) for z in range(len(case.image))]
 
     def __getitem__(self, index: int) -> Batch:
         rng = np.random.default_rng([self.seed, index, 1])
         number, z = self.slices[in_turn(index, len(self.slices), self.seed)]
-        case, scores = self.cases[number], torch.from_numpy(np.array(self.coarse[number][:, z : z + 1]))
+        mapped = np.load(self.coarse[number], mmap_mode="r")
+        case, scores = self.cases[number], torch.from_numpy(np.array(mapped[:, z : z + 1]))
         assert case.labels is not None
         image, coarse = fine_input(torch.from_numpy(np.array(case.image[z : z + 1])), scores, self.size)
         labels = resized_labels(case.labels[z : z + 1], self.size)

@@ -15,14 +15,18 @@ from pathlib import Path
 import numpy as np
 
 from sshsnet_core.data.cohorts.base import Case
+from sshsnet_core.data.contents import digest
 from sshsnet_core.data.preprocessing import Preprocessed, Preprocessing
 from sshsnet_core.data.volumes import Geometry, Volume, read_image
 from sshsnet_core.progress import Progress
 
 
-def interleaves(slice_mm: float, learnt_mm: float) -> int:
-    """How many volumes of every n-th slice a scan is whose slices lie ``slice_mm`` apart: 4 at 1 mm, 1 from 3 on."""
-    return max(1, round(learnt_mm / slice_mm))
+def interleaves(slice_mm: float, learnt_mm: float, slices: int) -> int:
+    """How many volumes of every n-th slice a scan is whose slices lie ``slice_mm`` apart: 4 at 1 mm, 1 from 3 on.
+
+    No more than it has slices.
+    """
+    return min(max(1, round(learnt_mm / slice_mm)), slices)
 
 
 def preprocess_scan(preprocessing: Preprocessing, image: Volume) -> Preprocessed:
@@ -65,8 +69,8 @@ def store_scans(cases: Sequence[Case], preprocessing: Preprocessing, folder: Pat
     pool: list[Interleave] = []
     with Progress("scans", len(cases), "scan") as progress:
         for case in cases:
-            # A scan of another size or with other settings under the same name is another file.
-            stored = f"{case.name}-{case.image.stat().st_size}-{preprocessing.key()}"
+            # Another scan under the same name, or one with other settings, is another file.
+            stored = f"{case.name}-{digest(case.image)}-{preprocessing.key()}"
             path = next(folder.glob(f"{glob.escape(stored)}-every*.npy"), None) or _store(
                 case, preprocessing, folder, stored
             )
@@ -79,7 +83,7 @@ def store_scans(cases: Sequence[Case], preprocessing: Preprocessing, folder: Pat
 def _store(case: Case, preprocessing: Preprocessing, folder: Path, stored: str) -> Path:
     """One preprocessed scan, whole or not at all; the name says of how many interleaved volumes it consists."""
     prepared = preprocess_scan(preprocessing, read_image(case.image))
-    step = interleaves(prepared.restoration.spacing[0], preprocessing.spacing_mm[0])
+    step = interleaves(prepared.restoration.spacing[0], preprocessing.spacing_mm[0], len(prepared.image))
     path, temporary = folder / f"{stored}-every{step}.npy", folder / f".{stored}.{os.getpid()}.npy"
     np.save(temporary, prepared.image)
     os.replace(temporary, path)

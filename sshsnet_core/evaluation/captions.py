@@ -9,7 +9,6 @@ import pandas as pd
 
 from sshsnet_core.anatomy import NAMES
 from sshsnet_core.evaluation.identification import CENTROID_LIMIT_MM
-from sshsnet_core.evaluation.summary import CLASS_MEAN, RARE
 
 NOT_RUN = "not run yet"
 #: The images of a split, as every caption calls them.

@@ -1,17 +1,25 @@
 """Rows side by side: over seeds (what the seed alone makes), as released beside ours, a switch turned or not."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from sshsnet_core.evaluation.results import write_text
+from sshsnet_core.evaluation.captions import IMAGES, Provenances, caption
+from sshsnet_core.evaluation.results import SPLITS, write_text
 from sshsnet_core.evaluation.statistics import paired
 from sshsnet_core.evaluation.summary import MEANS, RARE, scores_by_subject, summarise
 
 #: What is compared: the overall means and the two structures that the paper's CPS is said to save.
 SHOWN = (*MEANS, *RARE)
 NAMED = "levels named right"
+
+_INTERVAL_AND_P = (
+    "low and high: a 95 % interval of the difference, paired, over the subjects of one training each. p: Wilcoxon's, "
+    "not corrected for the number of lines."
+)
 
 
 def compare_seeds(results: Mapping[int, pd.DataFrame], titles: Sequence[str]) -> pd.DataFrame:
@@ -53,31 +61,64 @@ def compare_released(results: pd.DataFrame, pairs: Sequence[tuple[str, str]]) ->
     return pd.DataFrame(lines, columns=["row", "form", *MEANS, NAMED, "difference", "low", "high", "p"])
 
 
-def compare_switches(results: pd.DataFrame, switches: Sequence[tuple[str, str, str]]) -> pd.DataFrame:
+def compare_switches(
+    results: pd.DataFrame, switches: Sequence[tuple[str, str, str]], split: str = "validation"
+) -> pd.DataFrame:
     """One line a switch, given as its name and the titles of the rows that have it turned and not.
 
-    ``MEANS`` of the turned row on the held-out cases (DSC in percent), its ``difference`` from the row that it is held
-    against (points of the mean of subjects) with the 95 % interval over subjects and Wilcoxon's ``p``. A switch without
-    results of both is left out.
+    ``MEANS`` of the turned row on the held-out cases or another split (DSC in percent), its ``difference`` from the row
+    that it is held against (points of the mean of subjects) with the 95 % interval over subjects and Wilcoxon's ``p``.
+    A switch without results of both is left out.
     """
     lines = []
     for name, turned, base in switches:
-        subjects = [scores_by_subject(results, title, "validation").mean(axis=1) for title in (turned, base)]
+        subjects = [scores_by_subject(results, title, split).mean(axis=1) for title in (turned, base)]
         if any(scores.empty for scores in subjects):
             continue
         difference, (low, high), p, _ = paired(*subjects)
-        means = summarise(results, {turned: {}}).set_index("structure")["mean"]
+        means = summarise(results, {turned: {}}, split).set_index("structure")["mean"]
         line = {"switch": name, "against": base, **{mean: means[mean] for mean in MEANS}}
         lines.append({**line, "difference": difference, "low": low, "high": high, "p": p})
     return pd.DataFrame(lines, columns=["switch", "against", *MEANS, "difference", "low", "high", "p"])
 
 
-def write_comparison(folder: Path, name: str, title: str, comparison: pd.DataFrame, caption: str) -> None:
-    """Write ``<name>.md`` with its caption, and ``<name>.csv``, tidy: the first two columns, quantity, value."""
+def compare_parts(results: pd.DataFrame, parts: Sequence[tuple[str, str, str]]) -> pd.DataFrame:
+    """``compare_switches`` for the parts of a method, on the held-out cases and on the test images."""
+    of_splits = [compare_switches(results, parts, split).assign(images=IMAGES[split]) for split in SPLITS]
+    columns = ["switch", "against", "images", *MEANS, "difference", "low", "high", "p"]
+    return pd.concat(of_splits)[columns].rename(columns={"switch": "part"})
+
+
+def write_parts(
+    folder: Path, results: pd.DataFrame, provenances: Provenances, parts: Sequence[tuple[str, str, str]]
+) -> pd.DataFrame:
+    """``compare_parts``, also written as ``parts.md`` and ``parts.csv``."""
+    comparison = compare_parts(results, parts)
+    titles = list(dict.fromkeys(title for _, *pair in parts for title in pair))
+    words = " ".join(caption(results, provenances, titles, split) for split in SPLITS)
+    write_comparison(folder, "parts", "What each part is worth", comparison, words, make="study", keys=3)
+    return comparison
+
+
+def write_comparison(
+    folder: Path, name: str, title: str, comparison: pd.DataFrame, words: str, make: str, keys: int = 2
+) -> None:
+    """Write ``<name>.md`` with these words as its caption, and ``<name>.csv``.
+
+    The latter is tidy: the first ``keys`` columns, quantity, value. ``make`` is the target that runs what is missing.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    cells = comparison.map(lambda value: f"{value:.2f}" if isinstance(value, float) else value)
-    text = cells.replace("nan", "").to_markdown(index=False, disable_numparse=True)
-    missing = f"What is missing has not been run yet: `make {name}` runs it all."
-    write_text(folder / f"{name}.md", f"# {title}\n\n{caption} {missing}\n\n{text}\n")
-    tidy = comparison.melt(list(comparison.columns[:2]), var_name="quantity").dropna()
-    write_text(folder / f"{name}.csv", tidy.to_csv(index=False, float_format="%.4f", lineterminator="\n"))
+    cells = comparison.apply(lambda column: column.map(partial(_cell, digits=".2g" if column.name == "p" else ".2f")))
+    text = cells.to_markdown(index=False, disable_numparse=True)
+    sentences = [words, f"What is missing has not been run yet: `make {make}` runs it all."]
+    if "p" in comparison:
+        sentences.append(_INTERVAL_AND_P)
+    write_text(folder / f"{name}.md", f"# {title}\n\n{' '.join(sentences)}\n\n{text}\n")
+    tidy = comparison.melt(list(comparison.columns[:keys]), var_name="quantity").dropna()
+    write_text(folder / f"{name}.csv", tidy.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+
+
+def _cell(value: object, digits: str) -> object:
+    if not isinstance(value, float):
+        return value
+    return "" if np.isnan(value) else f"{value:{digits}}"

@@ -40,7 +40,8 @@ class Naming:
     names: npt.NDArray[np.uint8]
     #: The names found along the column, from below.
     levels: tuple[str, ...]
-    #: Probability that the names are right, and the chain that comes next: in words, with its own probability.
+    #: Probability that the names are not all shifted by a level or two, and the chain that comes next: in words, with
+    #: its own probability.
     confidence: float
     runner_up: tuple[str, float] | None
     #: Plain sentences about what makes the names doubtful.

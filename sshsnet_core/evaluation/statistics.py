@@ -4,13 +4,14 @@ The intervals and tests are over the subjects of one training. They do not say w
 that, see ``comparison``.
 """
 
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.stats import bootstrap, wilcoxon
+from scipy.stats import DegenerateDataWarning, bootstrap, wilcoxon
 from statsmodels.stats.multitest import multipletests
 
 from sshsnet_core.evaluation.paper import OURS
@@ -107,16 +108,19 @@ def paired(ours: pd.Series, other: pd.Series) -> tuple[float, Interval, float, i
 
 def _bootstrap(sample: np.ndarray, statistic: Any) -> Any:
     """The two ends of the percentile interval; resamples whose statistic is NaN are left out."""
-    drawn = bootstrap(
-        (sample,),
-        statistic,
-        n_resamples=RESAMPLES,
-        batch=500,
-        vectorized=True,
-        method="percentile",
-        # The same results give the same interval.
-        rng=np.random.default_rng(0),
-    )
+    with warnings.catch_warnings():
+        # Then the interval that scipy itself offers is NaN.
+        warnings.simplefilter("ignore", DegenerateDataWarning)
+        drawn = bootstrap(
+            (sample,),
+            statistic,
+            n_resamples=RESAMPLES,
+            batch=500,
+            vectorized=True,
+            method="percentile",
+            # The same results give the same interval.
+            rng=np.random.default_rng(0),
+        )
     tail = 100 * (1 - CONFIDENCE) / 2
     return np.nanpercentile(drawn.bootstrap_distribution, (tail, 100 - tail), axis=-1)
 

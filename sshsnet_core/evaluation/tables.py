@@ -135,7 +135,7 @@ def _why_not_own(number: int, provenances: Provenances) -> str:
     own = OWN_SPLIT[number]
     if any(sidecar["split"] == own for sidecar in provenances):
         return f"The truth of {IMAGES[own]} is hidden from us, so that the other split comes first."
-    return f"No row has been run on {IMAGES[own]} yet, so that the other split comes first."
+    return f"No row has been run on {IMAGES[own]}, so that the other split comes first."
 
 
 def _csv(frame: pd.DataFrame) -> str:

@@ -9,12 +9,14 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -103,6 +105,32 @@ def train(
     Afterwards ``objective`` holds the final weights. Raises ``TrainingError`` if the checkpoint belongs to another
     training, and if the loss stops being finite.
     """
+    with alone(training.folder, training.title):
+        return _train(training, objective, samples, after_epoch)
+
+
+@contextmanager
+def alone(folder: Path, title: str) -> Iterator[None]:
+    """Keep a training's folder for this process. Another that wants the same training waits, and then finds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "training.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{title}: another process is training this; waiting until it has finished.", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _train(
+    training: Training,
+    objective: nn.Module,
+    samples: Callable[[int], Dataset[Batch]],
+    after_epoch: Callable[[int], None],
+) -> pd.DataFrame:
     settings = training.settings
     fabric = make_fabric(settings)
     # Adam, as the paper; AdamW is Adam where the weight decay is 0.
@@ -201,7 +229,8 @@ def _save(
         "optimizer": optimizer,
         "history": history,
         "random_state": torch.get_rng_state(),
-        "cuda_random_states": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        # Of the one GPU that trains: it may go on where there are fewer.
+        "cuda_random_state": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
         "fingerprint": training.fingerprint,
     }
     partial = training.checkpoint.with_suffix(".partial")
@@ -220,8 +249,8 @@ def _resume(
     check_identity(training)
     rest = fabric.load(training.checkpoint, {"objective": module, "optimizer": optimizer}, strict=True)
     torch.set_rng_state(rest["random_state"].cpu())
-    if torch.cuda.is_available() and rest["cuda_random_states"]:
-        torch.cuda.set_rng_state_all(rest["cuda_random_states"])
+    if torch.cuda.is_available() and rest["cuda_random_state"] is not None:
+        torch.cuda.set_rng_state(rest["cuda_random_state"].cpu())
     return rest["history"]
 
 

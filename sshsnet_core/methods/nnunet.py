@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sshsnet_core.learning.training import TrainingError, data_workers
+from sshsnet_core.learning.training import TrainingError, alone, data_workers
 from sshsnet_core.methods.nnunet_dataset import NAME, Configuration, Dataset, environment, prepare
 from sshsnet_core.methods.system import Job, Stage, check_paper_classes, device
 from sshsnet_core.settings import Settings
@@ -72,13 +72,13 @@ class NNUNet:
         """Make the dataset, train, or go on from the last epoch, or find finished."""
         check_paper_classes(job.settings, "nnU-Net" if self.network == "unet" else "CoTr")
         training = self._training(job)
-        training.check()
-        if (training.results / _FINAL).exists():
-            return {_STAGE: pd.read_csv(training.folder / "history.csv")}
-        dataset = prepare(job, self.configuration)
-        with environment(dataset.folder, training.folder, data_workers()):
-            history = self._trainer(job, dataset, training).train_on()
-        return {_STAGE: history}
+        with alone(training.folder, job.key):
+            training.check()
+            if (training.results / _FINAL).exists():
+                return {_STAGE: pd.read_csv(training.folder / "history.csv")}
+            dataset = prepare(job, self.configuration)
+            with environment(dataset.folder, training.folder, data_workers()):
+                return {_STAGE: self._trainer(job, dataset, training).train_on()}
 
     def load(self, job: Job) -> "TrainedNNUNet":
         """The final network, never the one that was best on watched cases."""

@@ -64,7 +64,7 @@ AS_RELEASED = (
     Method("spineparsenet-released", "SpineParseNet, in-sample", SpineParseNet(out_of_fold=False)),
 )
 
-CPS_ALONE = TABLE_1[2]
+WITHOUT_PRETRAINING, WITHOUT_CPS, CPS_ALONE, _, WITHOUT_CTAM, _ = TABLE_1
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,15 @@ class Switch:
     turned: Method
     base: Method
 
+
+#: What each part of SSHSNet is worth: the row that has it, and the row that differs in it alone.
+PARTS = (
+    Switch("pretraining", WITHOUT_CPS, WITHOUT_PRETRAINING),
+    Switch("CPS", CPS_ALONE, WITHOUT_CPS),
+    Switch("the second stage", OURS, CPS_ALONE),
+    Switch("CTAM", OURS, WITHOUT_CTAM),
+    Switch("seeing the test images, unlabelled", OURS, INDUCTIVE),
+)
 
 #: Notebook 04's table. Stage 1's choices are judged by stage 1's own map, stage 2's by the whole.
 SWITCHES = (

@@ -48,7 +48,7 @@ class Seen:
         """
         slices, pixels = self.spacing_mm[0], (*self.spacing_mm[1], *self.spacing_mm[2])
         sentences = _turned(geometry)
-        if interleaves(geometry.spacing[0], learnt_mm) == 1:
+        if interleaves(geometry.spacing[0], learnt_mm, geometry.internal_shape[0]) == 1:
             sentences += _outside("Slices lie", geometry.spacing[0], slices, "apart")
         sentences += _outside("Pixels are", max(geometry.spacing[1:]), pixels, "wide")
         for size, seen, name in zip(_size(restoration), self.size_mm, _AXES, strict=True):

@@ -38,7 +38,7 @@ class Segmenter:
 
     def probabilities(self, case: Preprocessed) -> np.ndarray:
         """Mean class probabilities (C1, Z, H, W); float16 for thin slices, whose volumes are large."""
-        n = interleaves(case.restoration.spacing[0], self.preprocessing.spacing_mm[0])
+        n = interleaves(case.restoration.spacing[0], self.preprocessing.spacing_mm[0], len(case.image))
         if n == 1:
             return self._mean(case.image)
         with Progress(f"thin slices, {n} interleaved volumes", n, "volume") as progress:

@@ -116,7 +116,7 @@ class SpineParseNet:
             histories |= _train_coarse(network, sizes)
             _score(network, sizes)
             paths |= {case.name: network.score_path(case) for case in network.scores}
-        coarse = [np.load(paths[case.name], mmap_mode="r") for case in job.labelled]
+        coarse = [paths[case.name] for case in job.labelled]
         training = self._refinement(job)
         training.seed_everything()
         samples = RefinementSamples(job.labelled, coarse, sizes.fine_size, training.seed)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import torch
 from filelock import FileLock
 from torch import nn
 
-from sshsnet_core.data.coarse import Coarse
+from sshsnet_core.data.coarse import StoredCoarse
 from sshsnet_core.data.patches import PatchSamples, crop
 from sshsnet_core.data.slices import pad_volume
 from sshsnet_core.learning.inference import segment_whole, segment_windows, upsampled_coarse
@@ -128,14 +129,21 @@ class TrainedSSHSNet:
 
 
 def _stage1_training(stage: Stage1, job: Job) -> Training:
-    return stage1.training_of(stage, job.settings, job.folder(stage.key), job.identity, job.seed, job.effort)
+    identity = _stage1_identity(stage, job)
+    return stage1.training_of(stage, job.settings, job.folder(stage.key), identity, job.seed, job.effort)
+
+
+def _stage1_identity(stage: Stage1, job: Job) -> dict[str, Any]:
+    """The job's data and, where CPS reads a folder of scans, these: the other pools are of the cohort."""
+    return job.identity | ({"scans": job.scans()} if stage.pool_name(job.settings) == "folder" else {})
 
 
 def _stage2_training(stage: Stage2, job: Job) -> Training:
-    return stage2.training_of(stage, job.settings, job.folder(job.key), job.identity, job.seed, job.effort)
+    identity = job.identity if stage.below is None else _stage1_identity(stage.below, job)
+    return stage2.training_of(stage, job.settings, job.folder(job.key), identity, job.seed, job.effort)
 
 
-def _coarse_maps(stage: Stage1, job: Job) -> list[Coarse]:
+def _coarse_maps(stage: Stage1, job: Job) -> list[StoredCoarse]:
     """Stage 1's output for the training cases, computed once and kept on disk: stage 1 is frozen in stage 2."""
     training = _stage1_training(stage, job)
     folder = training.folder / f"coarse-{training.fingerprint}"
@@ -149,4 +157,4 @@ def _coarse_maps(stage: Stage1, job: Job) -> list[Coarse]:
                     volume = pad_volume(case.image, job.settings.patch)
                     apply_stage1(branches, volume, device()).save(folder / case.name)
                     progress.advance(case.name)
-    return [Coarse.open(folder / case.name) for case in job.labelled]
+    return [StoredCoarse(folder / case.name) for case in job.labelled]

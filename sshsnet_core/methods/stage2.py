@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from sshsnet_core.annotation import Annotation, Groups
-from sshsnet_core.data.coarse import Coarse
+from sshsnet_core.data.coarse import StoredCoarse
 from sshsnet_core.data.patches import PatchSamples, WholeSamples
 from sshsnet_core.data.slices import Batch
 from sshsnet_core.data.store import StoredCase
@@ -51,7 +51,8 @@ class Fine(nn.Module):
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         inputs = [batch[name] for name in ("image", "coarse", "features") if name in batch]
         fusion = getattr(self.network, "fusion", None)
-        gammas = fusion.gammas if isinstance(fusion, CTAM) else {}
+        # Detached: Fabric hangs a hook on every output that has a gradient, and these would keep theirs for good.
+        gammas = {k: v.detach() for k, v in fusion.gammas.items()} if isinstance(fusion, CTAM) else {}
         return {"loss": supervised_loss(self.network(*inputs), batch["labels"], self.groups), **gammas}
 
 
@@ -86,7 +87,11 @@ def build(stage: Stage2, settings: Settings) -> nn.Module:
 
 
 def train_stage2(
-    stage: Stage2, settings: Settings, training: Training, labelled: Sequence[StoredCase], coarse: Sequence[Coarse]
+    stage: Stage2,
+    settings: Settings,
+    training: Training,
+    labelled: Sequence[StoredCase],
+    coarse: Sequence[StoredCoarse],
 ) -> pd.DataFrame:
     """Train, or continue, or find finished. ``coarse`` holds stage 1's output for each labelled case. The history."""
     training.seed_everything()

@@ -57,6 +57,8 @@ class Job:
     part: str
     #: Where a system may keep what depends on the cohort alone.
     shared: Path
+    #: A fingerprint of the volumes of ``CPSSettings.pool_folder``; only rows that read them ask for it.
+    scans: Callable[[], str] = str
 
     def folder(self, name: str) -> Path:
         """Where a training of that name lies; rows that share a training share its name."""

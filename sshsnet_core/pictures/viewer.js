@@ -39,10 +39,18 @@ function render({ model, el }) {
   const change = (values) => {
     const same = ([name, value]) => JSON.stringify(model.get(name)) === JSON.stringify(value);
     if (Object.entries(values).every(same)) return;
-    root.classList.add("sshsnet-waiting");
+    wait();
     for (const [name, value] of Object.entries(values)) model.set(name, value);
     model.save_changes();
     sync();
+  };
+
+  // Dimmed until the picture comes; not for ever, because none comes where nothing is new in the end.
+  let waiting = 0;
+  const wait = () => {
+    root.classList.add("sshsnet-waiting");
+    clearTimeout(waiting);
+    waiting = setTimeout(() => root.classList.remove("sshsnet-waiting"), 5000);
   };
 
   // --- controls
@@ -73,7 +81,7 @@ function render({ model, el }) {
   const chosenPanels = () => panelSelects.map((s) => s.value).filter((name) => name);
 
   // --- picture
-  const picture = element("canvas", "sshsnet-picture", { role: "img", tabindex: 0, width: 640, height: 400 });
+  const picture = element("canvas", "sshsnet-picture", { role: "application", tabindex: 0, width: 640, height: 400 });
   const hover = element("div", "sshsnet-hover", { "aria-live": "polite" });
   const pen = picture.getContext("2d");
 
@@ -111,6 +119,7 @@ function render({ model, el }) {
     sliceSlider.max = model.get("slices") - 1;
     sliceSlider.value = model.get("index");
     sliceText.textContent = `${model.get("index") + 1} of ${model.get("slices")}`;
+    sliceSlider.setAttribute("aria-valuetext", sliceText.textContent);
     opacitySlider.value = model.get("opacity");
     opacityText.textContent = `${Math.round(100 * model.get("opacity"))} %`;
     outlinesBox.checked = model.get("outlines");
@@ -206,13 +215,14 @@ function render({ model, el }) {
   });
   picture.addEventListener("keydown", (event) => {
     const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-    if (!step) return;
+    // With another key they are the browser's.
+    if (!step || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
     const within = (value, count) => Math.min(Math.max(value, 0), count - 1);
     const cases = model.get("cases");
     const next = cases[within(cases.indexOf(model.get("case")) + step[1], cases.length)];
     if (next !== model.get("case")) change({ case: next });
-    if (step[0]) change({ index: within(model.get("index") + step[0], model.get("slices")) });
+    if (step[0] && model.get("mode") !== "overview") change({ index: within(model.get("index") + step[0], model.get("slices")) });
   });
 
   // --- messages

@@ -2,9 +2,11 @@
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from sshsnet_core.annotation import PAPER, Annotation
+from sshsnet_core.data.contents import digest
 from sshsnet_core.errors import StudyError
 
 
@@ -67,14 +69,22 @@ class Cohort:
         return self.labelled + self.unlabelled
 
     def fingerprint(self) -> str:
-        """Twelve hexadecimal digits that change with the cases' names, roles and file sizes, or with their recipe.
+        """Twelve hexadecimal digits that change with the cases' names, roles and contents, or with their recipe.
 
-        Sizes, not times or contents: a copied cohort keeps its fingerprint, and no volume is read. Of one recipe, two
-        machines make files that differ in a last bit here and there, and so in size: there the recipe counts.
+        Not with times and places: a copied cohort keeps its fingerprint, and a mended mask has another. Of one recipe,
+        two machines make files that differ in a last bit here and there: there the recipe counts.
         """
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         lines = [self.name, *filter(None, [self.recipe])]
         for role, cases in (("labelled", self.labelled), ("unlabelled", self.unlabelled)):
             for case in sorted(cases, key=lambda case: case.name):
-                sizes = [path.stat().st_size if path else None for path in (case.image, case.labels)]
-                lines.append(f"{role} {case.name} {case.subject} {'' if self.recipe else sizes}")
+                contents = "" if self.recipe else _contents(case)
+                lines.append(f"{role} {case.name} {case.subject} {contents}")
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+
+
+def _contents(case: Case) -> str:
+    return f"{digest(case.image)} {digest(case.labels, whole=True) if case.labels else None}"

@@ -57,13 +57,20 @@ def write_folds(path: Path, folds: list[Fold]) -> None:
     os.replace(temporary, path)
 
 
-def read_folds(path: Path, cases: set[str]) -> list[Fold]:
-    """The folds written before. ``CohortError`` where the file is damaged, or its folds are not of these ``cases``."""
+def read_folds(path: Path, cases: set[str], n_folds: int) -> list[Fold]:
+    """The folds written before.
+
+    ``CohortError`` where the file is damaged, or its folds are not of these ``cases`` or not ``n_folds``.
+    """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         folds = [Fold(tuple(fold["training"]), tuple(fold["validation"])) for fold in found]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CohortError(f"{path} does not hold folds ({error}): delete it, and folds are drawn again.") from error
+    if len(folds) != n_folds:
+        raise CohortError(
+            f"{path} holds {len(folds)} folds and the profile asks for {n_folds}: delete it, and folds are drawn again."
+        )
     held_out = [case for fold in folds for case in fold.validation]
     if sorted(held_out) != sorted(cases) or any({*f.training, *f.validation} != cases for f in folds):
         raise CohortError(f"{path} holds the folds of another cohort: delete it, and folds are drawn again.")

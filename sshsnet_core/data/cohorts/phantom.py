@@ -191,11 +191,11 @@ def _claim(root: Path, settings: CohortSettings) -> None:
                 f"{root} holds phantoms of other settings ({differ}): remove it or choose another folder."
             )
         return
-    if root.exists() and any(root.iterdir()):
+    temporary = record.with_suffix(".json.partial")
+    if root.exists() and any(path != temporary for path in root.iterdir()):
         raise CohortError(
             f"{root} is not empty and holds no phantom.json: phantoms are written to a folder of their own."
         )
     root.mkdir(parents=True, exist_ok=True)
-    temporary = record.with_suffix(".json.partial")
     temporary.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
     os.replace(temporary, record)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pydantic import ValidationError
 from stored_cases import MakeCase
 
 from sshsnet_core.anatomy import ARCHES, N_APART, N_CLASSES
@@ -500,6 +501,21 @@ def test_networks_with_arches_apart_learn_from_masks_that_tell_them_apart(
 def job(settings: Settings, cases: list[StoredCase], folder: Path, key: str) -> Job:
     """A row's job on two cases, the second of which is the pool as well."""
     return Job(key, settings, cases, cases, lambda name: cases[1:], IDENTITY, 0, 1.0, folder, "fold0", folder)
+
+
+def test_a_folder_of_scans_is_part_of_the_training_that_reads_it(
+    settings: Settings, cases: list[StoredCase], tmp_path: Path
+) -> None:
+    folder = settings.changed({"cps.pool": "folder", "cps.pool_folder": "scans"})
+    under_cps, alone = SSHSNet(SCRATCH_CPS, "ctam"), SSHSNet(SCRATCH, "ctam")
+    for system, reads in ((under_cps, True), (alone, False)):
+        before, after = (
+            replace(job(folder, cases, tmp_path, "row"), scans=lambda contents=contents: contents) for contents in "ab"
+        )
+        for name, stage in system.stages(before).items():
+            assert (stage.fingerprint != system.stages(after)[name].fingerprint) == reads
+    with pytest.raises(ValidationError, match="needs pool_folder"):
+        settings.changed({"cps.pool": "folder"})
 
 
 def test_every_row_from_training_to_labels(settings: Settings, cases: list[StoredCase], tmp_path: Path) -> None:

@@ -78,6 +78,8 @@ def test_limits_ignore_the_zero_background_and_refuse_a_constant_volume():
     low, high = grey_limits(volume)
     assert 100 < low < 105
     assert 195 < high < 200
+    # A mask: its percentiles are one.
+    assert grey_limits((volume > 0).astype(np.float32)) == (0, 1)
     for constant in (np.zeros((2, 8, 8)), np.full((2, 8, 8), 7.0), np.full((2, 8, 8), np.nan)):
         with pytest.raises(ValueError, match="nothing to show"):
             grey_limits(constant)

@@ -1,6 +1,7 @@
 """The training loop: its schedules, and that an interruption anywhere changes nothing but the seconds."""
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from sshsnet_core.learning.training import (
     Batch,
     Training,
     TrainingError,
+    alone,
     learning_rate_factor,
     load_trained,
     train,
@@ -99,6 +101,20 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, pd.Dat
     return run(make_training(tmp_path_factory.mktemp("whole")))
 
 
+def test_two_processes_never_write_one_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second waits, says so, and then finds it trained."""
+    training, held, trained = make_training(tmp_path), threading.Event(), list[pd.DataFrame]()
+    with alone(training.folder, training.title):
+        second = threading.Thread(target=lambda: (held.set(), trained.append(run(training)[1])))
+        second.start()
+        assert held.wait(10)
+        second.join(1)
+        assert not training.checkpoint.exists()
+    second.join(60)
+    assert len(trained[0]) == SETTINGS.epochs
+    assert "another process is training this" in capsys.readouterr().out
+
+
 # --- schedules -------------------------------------------------------------------------------------------------------
 
 
@@ -141,7 +157,7 @@ def test_one_row_an_epoch(uninterrupted: tuple[Any, pd.DataFrame], tmp_path: Pat
     _, history = run(training)
     written = pd.read_csv(training.folder / "history.csv")
     pd.testing.assert_frame_equal(written, history, rtol=1e-12)
-    assert sorted(path.name for path in training.folder.iterdir()) == ["checkpoint.pt", "history.csv"]
+    assert {path.name for path in training.folder.iterdir()} == {"checkpoint.pt", "history.csv", "training.lock"}
 
 
 def test_the_objective_learns(tmp_path: Path) -> None:
@@ -273,7 +289,7 @@ def test_killed_while_writing_leaves_the_last_checkpoint(
             run(training)
     assert len(torch.load(training.checkpoint, weights_only=False)["history"]) == 2
     assert_same(run(training), uninterrupted)
-    assert sorted(path.name for path in training.folder.iterdir()) == ["checkpoint.pt", "history.csv"]
+    assert {path.name for path in training.folder.iterdir()} == {"checkpoint.pt", "history.csv", "training.lock"}
 
 
 def test_killed_between_history_and_checkpoint(

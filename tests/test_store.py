@@ -166,7 +166,7 @@ def test_bad_input_names_its_file_and_touches_nothing_that_is_written(
     finished = contents(build_store(cohort, PREPROCESSING, tmp_path / "store").folder)
     SPOILERS[kind](third.image, third.labels)
     with pytest.raises(VolumeError) as refused:
-        build_store(cohort, PREPROCESSING, tmp_path / "store")
+        build_store(replace(cohort), PREPROCESSING, tmp_path / "store")  # read anew: a cohort reads its files once
     assert str(third.labels if kind.startswith("mask") else third.image) in str(refused.value)
     assert contents(folder) == finished
     partial = [path for path in (tmp_path / "store").iterdir() if path != folder]

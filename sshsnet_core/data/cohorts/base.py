@@ -72,7 +72,7 @@ class Cohort:
         """Twelve hexadecimal digits that change with the cases' names, roles and contents, or with their recipe.
 
         Not with times and places: a copied cohort keeps its fingerprint, and a mended mask has another. Of one recipe,
-        two machines make files that differ in a last bit here and there: there the recipe counts.
+        two machines make files that differ in a last bit here and there: there the recipe counts. Read once.
         """
         return self._fingerprint
 

@@ -68,16 +68,17 @@ class Model:
         if named is not None:
             labels, groups = named.labels, np.array(KIND)
         else:
-            labels, groups = self._own_names(probabilities), np.arange(len(WHOLE))
+            labels = self._own_names(probabilities, case.restoration.spacing)
+            groups = np.arange(len(WHOLE))
         whole = np.where(np.arange(len(WHOLE)) < N_CLASSES, WHOLE, 0) if bodies else np.array(WHOLE)
         if not bodies:
             groups = groups[whole]
         confidence = _confidence(probabilities, labels, groups)
         return in_native_space(case.restoration, whole.astype(np.uint8)[labels], confidence), named
 
-    def _own_names(self, probabilities: np.ndarray) -> np.ndarray:
-        """Labels uint8 (Z, H, W): the paper's largest class for its rows, else the kind before the name."""
-        return probabilities.argmax(axis=0).astype(np.uint8) if self.row else volume_kind_first(probabilities)
+    def _own_names(self, probabilities: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
+        """Labels uint8 (Z, H, W): as the tables' rows are scored, or else the kind before the name."""
+        return self.segmenter.labels(probabilities, spacing_mm) if self.row else volume_kind_first(probabilities)
 
 
 def _confidence(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> np.ndarray:

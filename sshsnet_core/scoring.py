@@ -52,6 +52,7 @@ def _score(study: Study, key: str, folds: Sequence[int], split: str, cases: Sequ
         "trainings": study.fingerprints(key, folds),
         # Of the settings, all that networks are applied by and not trained by.
         "overlap": study.settings.overlap,
+        "speck_share": study.settings.speck_share,
     }
     if _measured(path, about):
         return path

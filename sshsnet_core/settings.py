@@ -217,6 +217,9 @@ class Settings(_Frozen):
     patch: tuple[Positive, StrideMultiple, StrideMultiple] = (12, 192, 192)
     #: Share of a window that the next one covers again, at inference.
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    #: A name that holds less than this share of the smallest such structure in any training mask is a speck and is
+    #: dropped (``methods.specks``). 0 keeps all, as the paper.
+    speck_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     train_2d: TrainingSettings
     #: SSHSNet-3D: whole volumes, downsampled once.
     train_3d_whole: TrainingSettings

@@ -23,6 +23,7 @@ from sshsnet_core.evaluation.results import provenance, read_results
 from sshsnet_core.methods.pseudo_labels import PseudoLabelRecord
 from sshsnet_core.methods.rows import method_by_key
 from sshsnet_core.methods.segmenter import Segmenter
+from sshsnet_core.methods.specks import smallest_mm3
 from sshsnet_core.methods.sshsnet import SSHSNet
 from sshsnet_core.methods.system import Job, Stage
 from sshsnet_core.settings import Settings, SettingsError, load_settings
@@ -183,8 +184,11 @@ class Study:
 
     def segmenter(self, key: str, folds: Sequence[int]) -> Segmenter:
         """A row trained on these folds, ready to segment volumes. ``TrainingError`` where it has not been trained."""
-        system = method_by_key(key).system
-        return Segmenter(self.preprocessing, [system.load(self.job(key, fold)) for fold in folds])
+        system, jobs = method_by_key(key).system, [self.job(key, fold) for fold in folds]
+        learnt = {case.name: case for job in jobs for case in job.labelled}
+        share = self.settings.speck_share
+        least_mm3 = share * smallest_mm3(learnt.values()) if share else None
+        return Segmenter(self.preprocessing, [system.load(job) for job in jobs], least_mm3)
 
     def fingerprints(self, key: str, folds: Sequence[int]) -> dict[str, str]:
         """Of everything that decides a row's networks, by fold and stage."""

@@ -534,7 +534,7 @@ def test_every_row_from_training_to_labels(settings: Settings, cases: list[Store
             probabilities = network(image)
             assert probabilities.shape == (N_CLASSES, *shape)
             np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=0.01)
-            labels = segmenter.segment_array(image)
+            labels = segmenter.labels(probabilities, (4.4, 0.7, 0.7))
             assert (labels.shape, labels.dtype) == (shape, np.uint8)
             np.testing.assert_array_equal(labels, probabilities.argmax(axis=0))
         assert segmenter.segment_stored(cases[0]).shape == cases[0].image.shape
@@ -549,15 +549,14 @@ def test_rows_find_the_stage_1_that_another_has_trained(
     assert second["stage 2"].folder == tmp_path / "two" / "fold0"
 
 
-def test_several_folds_networks_vote_with_their_probabilities() -> None:
+def test_several_folds_networks_vote_with_their_probabilities(cases: list[StoredCase]) -> None:
     """Section 4.4: two unsure networks against a sure one: the mean decides, not the majority."""
 
     def says(*probabilities: float) -> Callable[[np.ndarray], np.ndarray]:
         return lambda image: np.broadcast_to(np.array(probabilities)[:, None, None, None], (3, *image.shape))
 
     unsure, sure = says(0.0, 0.55, 0.45), says(0.0, 0.1, 0.9)
-    image = np.zeros((1, 2, 2), np.float32)
     alone = Segmenter(Preprocessing((4.4, 0.7, 0.7)), [unsure])
     together = Segmenter(Preprocessing((4.4, 0.7, 0.7)), [unsure, unsure, sure])
-    assert (alone.segment_array(image) == 1).all()
-    assert (together.segment_array(image) == 2).all()
+    assert (alone.segment_stored(cases[0]) == 1).all()
+    assert (together.segment_stored(cases[0]) == 2).all()

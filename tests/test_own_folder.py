@@ -30,7 +30,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
         write_labels(tmp_path / "own" / "labels" / image.name, np.where(np.isin(labels, above), 0, labels), geometry)
         image.rename(tmp_path / "own" / "images" / image.name)
     settings = yaml.safe_load((REPOSITORY / "sshsnet_core" / "profiles" / "smoke.yaml").read_text(encoding="utf-8"))
-    settings |= {"name": "own", "cps": {"pool": "held-out"}}
+    settings |= {"name": "own", "cps": {"pool": "held-out"}, "speck_share": 0.5}
     settings["cohort"] = {"source": "folder", "root": str(tmp_path / "own"), "folds": 5}
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     monkeypatch.setenv("SSHSNET_PROFILE", str(tmp_path / "own.yaml"))

@@ -10,6 +10,7 @@ from sshsnet_core.data.preprocessing import Preprocessed, Preprocessing, Restora
 from sshsnet_core.data.thin_slices import interleaves, preprocess_scan
 from sshsnet_core.data.volumes import Geometry, Volume
 from sshsnet_core.methods.segmenter import Segmenter, in_native_space
+from sshsnet_core.methods.specks import smallest_mm3
 
 LEARNT = Preprocessing((4.4, 1.0, 1.0))
 
@@ -48,7 +49,25 @@ def test_a_thick_volume_is_segmented_at_once_slice_by_slice():
     probabilities = segmenter.probabilities(prepared)
     assert len(seen) == 1
     assert probabilities.dtype == np.float32
-    np.testing.assert_array_equal(probabilities.argmax(axis=0), segmenter.segment_array(prepared.image))
+    np.testing.assert_array_equal(probabilities.argmax(axis=0), segmenter.labels(probabilities, (4.0, 1.0, 1.0)))
+
+
+def test_a_name_that_holds_less_than_any_mask_showed_is_dropped(make_case):
+    """By volume, not by voxels; what no mask showed stays, and so does what is as large as the smallest."""
+    labels = np.zeros((2, 10, 10), np.uint8)
+    labels[:, :4], labels[0, 9, :6], labels[0, 8, :3] = 1, 2, 3
+    masks = [np.where(labels == 3, 0, labels), np.where(labels == 1, 1, 0)]
+    least = smallest_mm3([make_case(f"case{n}", np.ones(mask.shape), mask) for n, mask in enumerate(masks)])
+    voxel_mm3 = 4.4 * 0.7 * 0.7
+    np.testing.assert_allclose(least[:4], np.array([0, 80, 6, 0]) * voxel_mm3)
+    found = labels.copy()
+    found[0, 9, 5] = 0  # five of the six voxels are left
+    segmenter = Segmenter(LEARNT, [], least)
+    assert set(np.unique(segmenter.labels(one_hot(found), (4.4, 0.7, 0.7)))) == {0, 1, 3}
+    # Twice as thick, they are as much as was seen; half of what was seen is enough for a share of a half.
+    assert set(np.unique(segmenter.labels(one_hot(found), (8.8, 0.7, 0.7)))) == {0, 1, 2, 3}
+    half = Segmenter(LEARNT, [], least / 2)
+    np.testing.assert_array_equal(half.labels(one_hot(found), (4.4, 0.7, 0.7)), found)
 
 
 def test_thin_slices_stay_where_they_are_and_are_scored_as_one():

@@ -9,6 +9,7 @@ from sshsnet_core.data.preprocessing import Preprocessed, Preprocessing, Restora
 from sshsnet_core.data.store import StoredCase
 from sshsnet_core.data.thin_slices import interleaves, preprocess_scan
 from sshsnet_core.data.volumes import Volume
+from sshsnet_core.methods.specks import without_specks
 from sshsnet_core.methods.system import Segmentation
 from sshsnet_core.progress import Progress
 
@@ -31,6 +32,8 @@ class Segmenter:
 
     preprocessing: Preprocessing
     networks: Sequence[Segmentation]
+    #: What a name must hold not to be a speck, by class (mm3); None keeps all names.
+    least_mm3: np.ndarray | None = None
 
     def prepare(self, image: Volume) -> Preprocessed:
         """A scan from anywhere, preprocessed; its slices stay where they are. ``VolumeError`` where nothing varies."""
@@ -52,11 +55,12 @@ class Segmenter:
 
     def segment_stored(self, case: StoredCase) -> np.ndarray:
         """Labels (Z, H, W) of a case of the store, on its native grid."""
-        return case.restoration.labels(self.segment_array(case.image))
+        return case.restoration.labels(self.labels(self._sum(case.image), case.restoration.spacing))
 
-    def segment_array(self, image: np.ndarray) -> np.ndarray:
-        """Labels (Z, H, W) of a preprocessed volume: the argmax of the mean probabilities, taken once."""
-        return self._sum(image).argmax(axis=0).astype(np.uint8)
+    def labels(self, probabilities: np.ndarray, spacing_mm: Sequence[float]) -> np.ndarray:
+        """Labels uint8 (Z, H, W): the argmax of the mean probabilities (C1, Z, H, W), without specks."""
+        labels = probabilities.argmax(axis=0).astype(np.uint8)
+        return labels if self.least_mm3 is None else without_specks(labels, spacing_mm, self.least_mm3)
 
     def _mean(self, image: np.ndarray) -> np.ndarray:
         """The networks' mean class probabilities (C1, Z, H, W)."""

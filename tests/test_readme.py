@@ -7,8 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from sshsnet_core.evaluation.captions import IMAGES
 from sshsnet_core.evaluation.results import SPLITS
 from sshsnet_core.evaluation.statistics import TRUE_MEAN
+from sshsnet_core.methods.rows import PARTS
 from sshsnet_core.methods.weights import SHIPPED
 from sshsnet_core.study import REPOSITORY
 from sshsnet_core.transfer import KIND_FIRST
@@ -72,18 +74,19 @@ def test_the_readme_tells_what_a_gpu_measured() -> None:
     assert {row: cells for row, *cells in table(README, "|rowonaGPU|")} == expected
 
 
-def gains(values: pd.Series, before: str, after: str) -> str:
-    """What the second row has more than the first, on both splits."""
-    pairs = [[values[row, split, "mean of subjects"] for row in (before, after)] for split in SPLITS]
-    return " / ".join(f"{more - less:+.1f}" for less, more in pairs)
+def worth(folder: Path, part: str) -> str:
+    """What a part was worth on the held-out cases and on the test images, with the intervals."""
+    parts = pd.read_csv(folder / "parts.csv").set_index(["part", "images", "quantity"])["value"].unstack()
+    if part not in parts.index:
+        return "not run"
+    of_images = [parts.loc[(part, images)] for images in IMAGES.values()]
+    return " / ".join(f"{of['difference']:+.1f} [{of['low']:.1f}, {of['high']:.1f}]" for of in of_images)
 
 
 def test_the_readme_tells_what_each_part_was_worth() -> None:
-    told = table(README, "|whatisitworth?|")
-    assert len(told) == 5
-    for _, before, after, *cells, _ in told:
-        ran = [values for values in BY_EFFORT.values() if before in values.index]
-        assert cells == [gains(values, before, after) for values in ran] + ["not run"] * (len(BY_EFFORT) - len(ran))
+    told = {part: cells for part, *cells, _ in table(README, "|whatisitworth?|")}
+    folders = (REFERENCE, REFERENCE / "effort4")
+    assert told == {part.choice: [worth(folder, part.choice) for folder in folders] for part in PARTS}
 
 
 def test_the_readme_tells_what_is_reached_on_true_structures() -> None:

@@ -4,13 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from sshsnet_core.evaluation.comparison import write_parts
 from sshsnet_core.evaluation.results import read_provenance, read_results
 from sshsnet_core.evaluation.tables import write_table
+from sshsnet_core.methods.rows import PARTS
 from sshsnet_core.study import REPOSITORY
 
 
-@pytest.mark.parametrize("number", [1, 2])
-@pytest.mark.parametrize("kept", ["reference", "gpu"])
+@pytest.mark.parametrize(
+    ("kept", "number"), [("reference", 1), ("reference", 2), ("reference/effort4", 1), ("gpu", 1), ("gpu", 2)]
+)
 def test_the_tables_follow_from_the_scores(kept: str, number: int, tmp_path: Path) -> None:
     folder = REPOSITORY / "figures" / kept
     scores = folder / "results"
@@ -18,3 +21,12 @@ def test_the_tables_follow_from_the_scores(kept: str, number: int, tmp_path: Pat
     pages = {page.name: page.read_text(encoding="utf-8") for page in tmp_path.iterdir()}
     assert f"table{number}.md" in pages
     assert pages == {page.name: page.read_text(encoding="utf-8") for page in folder.glob(f"table{number}*")}
+
+
+@pytest.mark.parametrize("kept", ["reference", "reference/effort4", "gpu"])
+def test_what_each_part_is_worth_follows_from_the_scores(kept: str, tmp_path: Path) -> None:
+    folder = REPOSITORY / "figures" / kept
+    parts = [(part.choice, part.turned.title, part.base.title) for part in PARTS]
+    write_parts(tmp_path, read_results(folder / "results"), read_provenance(folder / "results"), parts)
+    for page in ("parts.md", "parts.csv"):
+        assert (tmp_path / page).read_text(encoding="utf-8") == (folder / page).read_text(encoding="utf-8")

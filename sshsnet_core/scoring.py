@@ -60,7 +60,7 @@ def _score(study: Study, key: str, folds: Sequence[int], split: str, cases: Sequ
     title = method_by_key(key).title
     targets = {case.name: study.prediction_path(key, which, case.name) for case in cases}
     unfinished = path.with_suffix(".unfinished")
-    kept = _kept(targets, unfinished, about | {"settings": study.settings.model_dump(mode="json")})
+    kept = _kept(targets, unfinished, about)
     scored: list[Future[list[Any]]] = []
     started = perf_counter()
     # A case is scored while the next is segmented: scoring takes one core, and longer than a GPU's segmentation.

@@ -18,9 +18,12 @@ def digest(path: Path, whole: bool = False) -> str:
         size = part.stat().st_size
         found.update(str(size).encode())
         with part.open("rb") as file:
-            found.update(file.read() if whole else file.read(_SAMPLE))
-            file.seek(size // 2)
-            found.update(file.read(_SAMPLE))
+            if whole:
+                found.update(file.read())
+                continue
+            for start in (0, size // 2):
+                file.seek(start)
+                found.update(file.read(_SAMPLE))
     return found.hexdigest()[:12]
 
 

@@ -82,18 +82,13 @@ def compare_switches(
     return pd.DataFrame(lines, columns=["switch", "against", *MEANS, "difference", "low", "high", "p"])
 
 
-def compare_parts(results: pd.DataFrame, parts: Sequence[tuple[str, str, str]]) -> pd.DataFrame:
-    """``compare_switches`` for the parts of a method, on the held-out cases and on the test images."""
-    of_splits = [compare_switches(results, parts, split).assign(images=IMAGES[split]) for split in SPLITS]
-    columns = ["switch", "against", "images", *MEANS, "difference", "low", "high", "p"]
-    return pd.concat(of_splits)[columns].rename(columns={"switch": "part"})
-
-
 def write_parts(
     folder: Path, results: pd.DataFrame, provenances: Provenances, parts: Sequence[tuple[str, str, str]]
 ) -> pd.DataFrame:
-    """``compare_parts``, also written as ``parts.md`` and ``parts.csv``."""
-    comparison = compare_parts(results, parts)
+    """``compare_switches`` for the parts of a method, on both splits; writes ``parts.md`` and ``parts.csv``."""
+    of_splits = [compare_switches(results, parts, split).assign(images=IMAGES[split]) for split in SPLITS]
+    columns = ["switch", "against", "images", *MEANS, "difference", "low", "high", "p"]
+    comparison = pd.concat(of_splits)[columns].rename(columns={"switch": "part"})
     titles = list(dict.fromkeys(title for _, *pair in parts for title in pair))
     words = " ".join(caption(results, provenances, titles, split) for split in SPLITS)
     write_comparison(folder, "parts", "What each part is worth", comparison, words, make="study", keys=3)

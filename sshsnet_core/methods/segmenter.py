@@ -26,7 +26,7 @@ class Segmented:
     confidence: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Segmenter:
     """A row's networks of one fold, or of several, whose class probabilities are averaged (the test set of 4.4)."""
 

@@ -22,14 +22,17 @@ INSTALL = $(PIP) install -qq --no-deps
 # The tools that commands call by name (papermill, snakemake) are those of .venv.
 IN_VENV = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: help study cps released switches weights adapt real test test-browser book lint lab hooks lock clean
+.PHONY: help study table1 cps released switches weights adapt real test test-browser book lint lab hooks lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 	@echo "Variables: PROFILE=$(PROFILE) FOLDS=$(FOLDS) EFFORT=$(EFFORT) ROW=$(ROW) BASE_PYTHON=$(BASE_PYTHON)"
 
 study: $(VENV)/.installed ## run the study: preprocess, train all rows, evaluate, draw Tables 1 and 2 and the figures
 	$(IN_VENV) $(PYTHON) -m sshsnet_core study $(ROW) --profile "$(PROFILE)" --folds $(FOLDS) --effort $(EFFORT)
+
+table1: $(VENV)/.installed ## the first half of it: SSHSNet and its five variations, Table 1
+	$(IN_VENV) $(PYTHON) -m sshsnet_core study table1 --profile "$(PROFILE)" --folds $(FOLDS) --effort $(EFFORT)
 
 cps: $(VENV)/.installed ## study cross pseudo supervision alone, at equal steps and at equal time
 	$(IN_VENV) $(PYTHON) -m sshsnet_core study cps --profile "$(PROFILE)" --folds $(FOLDS) --effort $(EFFORT)

@@ -11,6 +11,7 @@ from sshsnet_core.settings import PROFILES, SettingsError, load_settings
 #: What `study` runs besides a single row.
 GRIDS = {
     "all": "Tables 1 and 2",
+    "table1": "Table 1 alone",
     "cps": "CPS at equal steps and at equal time",
     "released": "the baselines as their authors released them",
     "switches": "our own switches, each turned alone",
@@ -45,7 +46,8 @@ def _study(arguments: argparse.Namespace) -> None:
     if arguments.target in ("cps", "released", "switches"):
         print(f"\n{(study.figures / f'{arguments.target}.md').read_text(encoding='utf-8')}\n")
     else:
-        print(*(f"\nTable {number}\n\n{table_text(number, study.results())}" for number in (1, 2)), sep="\n")
+        numbers = (1,) if arguments.target == "table1" else (1, 2)
+        print(*(f"\nTable {number}\n\n{table_text(number, study.results())}" for number in numbers), sep="\n")
     print(f"\nTables and pictures: {study.figures}\nExecuted notebooks: {study.work / 'executed'}")
 
 

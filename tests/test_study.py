@@ -130,6 +130,16 @@ def test_results_that_are_gone_are_measured_again_whatever_their_sidecar_says(st
     assert set(pd.read_csv(path)["case"]) == cases == set(study.folds[0].validation)
 
 
+@pytest.mark.parametrize("otherwise", [{"overlap": 0.5}, {"speck_share": 0.9}])
+def test_networks_that_are_applied_otherwise_are_measured_anew(study: Study, otherwise: dict[str, float]) -> None:
+    path = score(study, "2d-wo-pre-cps", 0)
+    before = path.stat().st_mtime_ns
+    changed = replace(study, settings=study.settings.changed(otherwise))
+    assert score(changed, "2d-wo-pre-cps", 0) == path
+    assert path.stat().st_mtime_ns > before
+    score(study, "2d-wo-pre-cps", 0)
+
+
 def test_an_interrupted_scoring_goes_on_where_it_was(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     key = "2d-wo-pre-cps"
     path = study.work / "results" / f"{key}-fold0-validation.csv"

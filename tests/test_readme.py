@@ -1,4 +1,4 @@
-"""README.md and the model card: their links lead somewhere, and the README's results are those of the tables in git."""
+"""README.md, figures/README.md and the model card: links lead somewhere, and results are those of the tables in git."""
 
 import itertools
 import re
@@ -16,10 +16,19 @@ from sshsnet_core.study import REPOSITORY
 from sshsnet_core.transfer import KIND_FIRST
 
 README = REPOSITORY / "README.md"
+#: What was measured besides the default effort's table.
+MEASURED = REPOSITORY / "figures" / "README.md"
 REFERENCE = REPOSITORY / "figures" / "reference"
 
 
-@pytest.mark.parametrize("page", [README, SHIPPED.parent / "MODEL_CARD.md"], ids=lambda page: page.name)
+def words(page: Path) -> str:
+    """A page without its line breaks."""
+    return " ".join(page.read_text(encoding="utf-8").split())
+
+
+@pytest.mark.parametrize(
+    "page", [README, MEASURED, SHIPPED.parent / "MODEL_CARD.md"], ids=lambda page: page.parent.name
+)
 def test_links_lead_to_files(page: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
     assert links
@@ -54,14 +63,20 @@ def measured(values: pd.Series, row: str) -> list[str]:
     return [*(means(values, row, split) for split in SPLITS), f"{right:.0f} %", f"{minutes:.0f}"]
 
 
-@pytest.mark.parametrize(("effort", "header"), [(1, "|row|16held-outcases"), (4, "|rowatEFFORT=4|")])
-def test_the_readme_tells_what_was_measured(effort: int, header: str) -> None:
+@pytest.mark.parametrize(
+    ("page", "effort", "header"), [(README, 1, "|row|16held-outcases"), (MEASURED, 4, "|rowatEFFORT=4|")]
+)
+def test_the_readmes_tell_what_was_measured(page: Path, effort: int, header: str) -> None:
     values = BY_EFFORT[effort]
-    told = {row: cells for row, *cells in table(README, header)}
+    told = {row: cells for row, *cells in table(page, header)}
     assert told == {row: measured(values, row) for row in values.index.unique("row")}
 
 
-def test_the_readme_tells_what_a_gpu_measured() -> None:
+def test_the_readme_tells_what_more_steps_reach() -> None:
+    assert f"bring SSHSNet to {means(BY_EFFORT[4], 'SSHSNet', 'validation')}" in words(README)
+
+
+def test_a_gpu_has_measured_what_is_told() -> None:
     values = statistics(REPOSITORY / "figures" / "gpu").xs("validation", level="split")
     expected = {
         row: [
@@ -71,7 +86,7 @@ def test_the_readme_tells_what_a_gpu_measured() -> None:
         ]
         for row in values.index.unique("row")
     }
-    assert {row: cells for row, *cells in table(README, "|rowonaGPU|")} == expected
+    assert {row: cells for row, *cells in table(MEASURED, "|rowonaGPU|")} == expected
 
 
 def worth(folder: Path, part: str) -> str:
@@ -83,18 +98,17 @@ def worth(folder: Path, part: str) -> str:
     return " / ".join(f"{of['difference']:+.1f} [{of['low']:.1f}, {of['high']:.1f}]" for of in of_images)
 
 
-def test_the_readme_tells_what_each_part_was_worth() -> None:
-    told = {part: cells for part, *cells, _ in table(README, "|whatisitworth?|")}
+def test_each_part_was_worth_what_is_told() -> None:
+    told = {part: cells for part, *cells, _ in table(MEASURED, "|whatisitworth?|")}
     folders = (REFERENCE, REFERENCE / "effort4")
     assert told == {part.choice: [worth(folder, part.choice) for folder in folders] for part in PARTS}
 
 
-def test_the_readme_tells_what_is_reached_on_true_structures() -> None:
+def test_what_is_told_is_reached_on_true_structures() -> None:
     reached = [
         " / ".join(f"{values['SSHSNet', split, TRUE_MEAN]:.1f}" for split in SPLITS) for values in BY_EFFORT.values()
     ]
-    text = " ".join(README.read_text(encoding="utf-8").split())
-    assert "reaches {} here and {} with four times the steps".format(*reached) in text
+    assert "reaches {} here and {} with four times the steps".format(*reached) in words(MEASURED)
 
 
 def test_the_readme_tells_what_was_measured_on_real_scans() -> None:
@@ -113,5 +127,4 @@ def test_the_readme_tells_what_cps_leaves_of_each_kind() -> None:
     bodies, discs, arches = rows["held back", "slices as they are"]
     mean, low, high = re.findall(r"\d+", arches)[:3]
     others = f"of vertebral bodies {bodies.split()[0]}, of discs {discs.split()[0]} %"
-    text = " ".join(README.read_text(encoding="utf-8").split())
-    assert f"{mean} % of the voxels ({low} to {high}; {others})" in text
+    assert f"{mean} % of the voxels ({low} to {high}; {others})" in words(README)

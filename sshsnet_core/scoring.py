@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from sshsnet_core.alone import alone
 from sshsnet_core.anatomy import N_APART
 from sshsnet_core.data.cohorts.base import Case
 from sshsnet_core.data.volumes import read_labels, write_labels
@@ -54,10 +55,19 @@ def _score(study: Study, key: str, folds: Sequence[int], split: str, cases: Sequ
         "overlap": study.settings.overlap,
         "speck_share": study.settings.speck_share,
     }
-    if _measured(path, about):
-        return path
+    title = f"{method_by_key(key).title}, fold {which}, {split}"
+    if not _measured(path, about):
+        with alone(path.with_suffix(".lock"), title):
+            if not _measured(path, about):  # by another process, meanwhile
+                _measure(study, key, folds, title, cases, path, about)
+    return path
+
+
+def _measure(
+    study: Study, key: str, folds: Sequence[int], title: str, cases: Sequence[Case], path: Path, about: dict[str, Any]
+) -> None:
     segmenter = study.segmenter(key, folds)
-    title = method_by_key(key).title
+    which, split = about["fold"], about["split"]
     targets = {case.name: study.prediction_path(key, which, case.name) for case in cases}
     unfinished = path.with_suffix(".unfinished")
     kept = _kept(targets, unfinished, about)
@@ -66,7 +76,7 @@ def _score(study: Study, key: str, folds: Sequence[int], split: str, cases: Sequ
     # A case is scored while the next is segmented: scoring takes one core, and longer than a GPU's segmentation.
     with (
         ThreadPoolExecutor(torch.get_num_threads()) as pool,
-        Progress(f"{title}, fold {which}, {split}", len(cases), "case", done=len(kept)) as progress,
+        Progress(title, len(cases), "case", done=len(kept)) as progress,
     ):
         for case in cases:
             known = case.name in kept
@@ -74,7 +84,7 @@ def _score(study: Study, key: str, folds: Sequence[int], split: str, cases: Sequ
             scored.append(pool.submit(_score_case, study, case, prediction, targets[case.name]))
             if not known:
                 progress.advance(case.name)
-    of_all = {"method": title, "fold": which, "split": split}
+    of_all = {"method": method_by_key(key).title, "fold": which, "split": split}
     scores = zip(cases, scored, strict=True)
     rows = [{**of_all, "case": case.name, **score} for case, of_case in scores for score in of_case.result()]
     what = f"segmentation and scoring{f', {len(kept)} cases segmented before' if kept else ''}"
@@ -86,7 +96,6 @@ def _score(study: Study, key: str, folds: Sequence[int], split: str, cases: Sequ
         # Nothing has a mask: the label maps are all there is, and the sidecar says that they are there.
         write_text(path.with_suffix(".json"), json.dumps(sidecar, indent=2) + "\n")
     unfinished.unlink()  # whoever measures again segments again
-    return path
 
 
 def _kept(targets: Mapping[str, Path], unfinished: Path, by: dict[str, Any]) -> set[str]:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 import yaml
 from grid import jobs_to_run
 
+from sshsnet_core.alone import alone
 from sshsnet_core.anatomy import COLUMN
 from sshsnet_core.data.cohorts.base import CohortError
 from sshsnet_core.data.store import StoredCase
@@ -128,6 +130,22 @@ def test_results_that_are_gone_are_measured_again_whatever_their_sidecar_says(st
     path.unlink()
     assert score(study, "2d-wo-pre-cps", 0) == path
     assert set(pd.read_csv(path)["case"]) == cases == set(study.folds[0].validation)
+
+
+def test_two_processes_never_score_into_one_file(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second waits, says so, and then finds it scored."""
+    path = score(study, "2d-wo-pre-cps", 0)
+    content = path.read_bytes()
+    path.unlink()
+    second = threading.Thread(target=score, args=(study, "2d-wo-pre-cps", 0))
+    with alone(path.with_suffix(".lock"), "the first"):
+        second.start()
+        second.join(3)
+        assert "another process is at it" in capsys.readouterr().out
+        path.write_bytes(content)
+    second.join(10)
+    assert not second.is_alive()
+    assert "case" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("otherwise", [{"overlap": 0.5}, {"speck_share": 0.9}])

@@ -14,11 +14,11 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from sshsnet_core.alone import alone
 from sshsnet_core.learning.training import (
     Batch,
     Training,
     TrainingError,
-    alone,
     learning_rate_factor,
     load_trained,
     train,
@@ -104,7 +104,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, pd.Dat
 def test_two_processes_never_write_one_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The second waits, says so, and then finds it trained."""
     training, held, trained = make_training(tmp_path), threading.Event(), list[pd.DataFrame]()
-    with alone(training.folder, training.title):
+    with alone(training.folder / "training.lock", training.title):
         second = threading.Thread(target=lambda: (held.set(), trained.append(run(training)[1])))
         second.start()
         assert held.wait(10)
@@ -112,7 +112,7 @@ def test_two_processes_never_write_one_training(tmp_path: Path, capsys: pytest.C
         assert not training.checkpoint.exists()
     second.join(60)
     assert len(trained[0]) == SETTINGS.epochs
-    assert "another process is training this" in capsys.readouterr().out
+    assert "another process is at it" in capsys.readouterr().out
 
 
 # --- schedules -------------------------------------------------------------------------------------------------------

@@ -9,17 +9,16 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from sshsnet_core.alone import alone
 from sshsnet_core.errors import StudyError
 from sshsnet_core.progress import Progress
 from sshsnet_core.settings import TrainingSettings
@@ -105,24 +104,8 @@ def train(
     Afterwards ``objective`` holds the final weights. Raises ``TrainingError`` if the checkpoint belongs to another
     training, and if the loss stops being finite.
     """
-    with alone(training.folder, training.title):
+    with alone(training.folder / "training.lock", training.title):
         return _train(training, objective, samples, after_epoch)
-
-
-@contextmanager
-def alone(folder: Path, title: str) -> Iterator[None]:
-    """Keep a training's folder for this process. Another that wants the same training waits, and then finds it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "training.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"{title}: another process is training this; waiting until it has finished.", flush=True)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _train(

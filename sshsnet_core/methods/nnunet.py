@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sshsnet_core.learning.training import TrainingError, alone, data_workers
+from sshsnet_core.alone import alone
+from sshsnet_core.learning.training import TrainingError, data_workers
 from sshsnet_core.methods.nnunet_dataset import NAME, Configuration, Dataset, environment, prepare
 from sshsnet_core.methods.system import Job, Stage, check_paper_classes, device
 from sshsnet_core.settings import Settings
@@ -72,7 +73,7 @@ class NNUNet:
         """Make the dataset, train, or go on from the last epoch, or find finished."""
         check_paper_classes(job.settings, "nnU-Net" if self.network == "unet" else "CoTr")
         training = self._training(job)
-        with alone(training.folder, job.key):
+        with alone(training.folder / "training.lock", job.key):
             training.check()
             if (training.results / _FINAL).exists():
                 return {_STAGE: pd.read_csv(training.folder / "history.csv")}

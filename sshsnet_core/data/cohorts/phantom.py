@@ -191,8 +191,8 @@ def _claim(root: Path, settings: CohortSettings) -> None:
                 f"{root} holds phantoms of other settings ({differ}): remove it or choose another folder."
             )
         return
-    temporary = record.with_suffix(".json.partial")
-    if root.exists() and any(path != temporary for path in root.iterdir()):
+    temporary = record.with_suffix(f".json.{os.getpid()}")
+    if root.exists() and any(not path.name.startswith(record.name) for path in root.iterdir()):
         raise CohortError(
             f"{root} is not empty and holds no phantom.json: phantoms are written to a folder of their own."
         )

@@ -89,13 +89,24 @@ def test_a_gpu_has_measured_what_is_told() -> None:
     assert {row: cells for row, *cells in table(MEASURED, "|rowonaGPU|")} == expected
 
 
+def parts(folder: Path) -> pd.DataFrame:
+    """What notebook 06 wrote of what each part is worth, by part and images."""
+    return pd.read_csv(folder / "parts.csv").set_index(["part", "images", "quantity"])["value"].unstack()
+
+
 def worth(folder: Path, part: str) -> str:
     """What a part was worth on the held-out cases and on the test images, with the intervals."""
-    parts = pd.read_csv(folder / "parts.csv").set_index(["part", "images", "quantity"])["value"].unstack()
-    if part not in parts.index:
+    measured_parts = parts(folder)
+    if part not in measured_parts.index:
         return "not run"
-    of_images = [parts.loc[(part, images)] for images in IMAGES.values()]
+    of_images = [measured_parts.loc[(part, images)] for images in IMAGES.values()]
     return " / ".join(f"{of['difference']:+.1f} [{of['low']:.1f}, {of['high']:.1f}]" for of in of_images)
+
+
+def test_the_readme_tells_what_parts_are_worth_in_short() -> None:
+    of = parts(REFERENCE)["difference"].xs(IMAGES["validation"], level="images")
+    assert f"are worth {of['pretraining']:.0f} and {of['the second stage']:.0f} points" in words(README)
+    assert of[["CPS", "CTAM"]].abs().max() < 1
 
 
 def test_each_part_was_worth_what_is_told() -> None:

@@ -22,6 +22,10 @@ INSTALL = $(PIP) install -qq --no-deps
 # The tools that commands call by name (papermill, snakemake) are those of .venv.
 IN_VENV = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
+# Two files at a time, each on one core: two torch processes that both believe they have all cores slow each other down.
+TESTING = $(IN_VENV) OMP_NUM_THREADS=1 SSHSNET_PROFILE=smoke $(PYTHON)
+TWO_FILES = -n 2 --dist loadfile --no-loadscope-reorder
+
 .PHONY: help study table1 cps released switches weights adapt real test test-browser book lint lab hooks lock clean
 
 help: ## this list
@@ -53,10 +57,10 @@ real: $(VENV)/.installed ## measure before and after the adaptation on volumes o
 	$(IN_VENV) $(PYTHON) -m sshsnet_core real "$(DATA)" --seeds $(SEEDS)
 
 test: $(VENV)/.installed ## run the tests, then every notebook in the smoke profile
-	$(IN_VENV) SSHSNET_PROFILE=smoke $(PYTHON) -m pytest
+	$(TESTING) -m pytest $(TWO_FILES)
 	@# The notebooks step through a study of their own, which leaves nothing behind.
-	scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && $(IN_VENV) SSHSNET_PROFILE=smoke \
-	  SSHSNET_RUNS="$$scratch/runs" SSHSNET_FIGURES="$$scratch/figures" $(PYTHON) -m pytest --nbval-lax notebooks
+	scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && SSHSNET_RUNS="$$scratch/runs" \
+	  SSHSNET_FIGURES="$$scratch/figures" $(TESTING) -m pytest --nbval-lax notebooks $(TWO_FILES)
 
 test-browser: $(VENV)/.installed ## open the notebooks in JupyterLab and the machine's own Chromium, and use them
 	$(IN_VENV) $(PYTHON) -m pytest -m browser tests/browser

@@ -10,7 +10,7 @@ import pytest
 from sshsnet_core.evaluation.captions import IMAGES
 from sshsnet_core.evaluation.results import SPLITS
 from sshsnet_core.evaluation.statistics import TRUE_MEAN
-from sshsnet_core.methods.rows import PARTS
+from sshsnet_core.methods.rows import CPS_COMPARISON, EQUAL_TIME, PARTS
 from sshsnet_core.methods.weights import SHIPPED
 from sshsnet_core.study import REPOSITORY
 from sshsnet_core.transfer import KIND_FIRST
@@ -120,6 +120,19 @@ def test_what_is_told_is_reached_on_true_structures() -> None:
         " / ".join(f"{values['SSHSNet', split, TRUE_MEAN]:.1f}" for split in SPLITS) for values in BY_EFFORT.values()
     ]
     assert "reaches {} here and {} with four times the steps".format(*reached) in words(MEASURED)
+
+
+def test_cps_has_measured_what_is_told() -> None:
+    cps = pd.read_csv(REFERENCE / "cps.csv").set_index(["row", "seed", "quantity"])["value"]
+    reached = {
+        row: [
+            " / ".join(f"{cps[row, seed, f'mean of {what}']:.2f}" for what in ("subjects", "classes"))
+            for seed in (0, 1)
+        ]
+        for row in CPS_COMPARISON
+    }
+    assert {row: cells for row, *cells in table(MEASURED, "|row,stage1alone|")} == reached
+    assert f"reaches {reached[EQUAL_TIME.title][0]}" in words(README)
 
 
 def test_the_readme_tells_what_was_measured_on_real_scans() -> None:

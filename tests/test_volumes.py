@@ -175,7 +175,11 @@ def test_truncated_and_empty_files_are_refused(tmp_path: Path, suffix: str, kept
     refuses(read_image, path, "")
 
 
-@pytest.mark.parametrize("content", [b"not a volume", gzip.compress(b"not a volume"), b"\x1f\x8b" + bytes(400)])
+@pytest.mark.parametrize(
+    "content",
+    [b"not a volume", gzip.compress(b"not a volume"), b"\x1f\x8b" + bytes(400)],
+    ids=["text", "packed text", "packed zeros"],
+)
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mha", ".mhd"])
 def test_other_content_is_refused(tmp_path: Path, content: bytes, suffix: str) -> None:
     path = tmp_path / f"Case7{suffix}"

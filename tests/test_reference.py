@@ -13,7 +13,7 @@ from sshsnet_core.study import REPOSITORY
 
 @pytest.mark.parametrize(
     ("kept", "number"),
-    [("reference", 1), ("reference", 2), ("reference/effort0.6", 1), ("reference/effort4", 1), ("gpu", 1), ("gpu", 2)],
+    [("reference", 1), ("reference", 2), ("reference/effort4", 1), ("gpu", 1), ("gpu", 2)],
 )
 def test_the_tables_follow_from_the_scores(kept: str, number: int, tmp_path: Path) -> None:
     folder = REPOSITORY / "figures" / kept
@@ -24,7 +24,7 @@ def test_the_tables_follow_from_the_scores(kept: str, number: int, tmp_path: Pat
     assert pages == {page.name: page.read_text(encoding="utf-8") for page in folder.glob(f"table{number}*")}
 
 
-@pytest.mark.parametrize("kept", ["reference", "reference/effort0.6", "reference/effort4", "gpu"])
+@pytest.mark.parametrize("kept", ["reference", "reference/effort4", "gpu"])
 def test_what_each_part_is_worth_follows_from_the_scores(kept: str, tmp_path: Path) -> None:
     folder = REPOSITORY / "figures" / kept
     parts = [(part.choice, part.turned.title, part.base.title) for part in PARTS]

@@ -47,9 +47,9 @@ INDUCTIVE = Method("sshsnet-inductive", "SSHSNet, inductive", SSHSNet(Stage1(Tru
 
 TABLE_2 = (*BASELINES, OURS, INDUCTIVE)
 
-#: CPS as `mini` sets it takes two and a half times as long as one network on labels; so does this.
+#: CPS as `mini` sets it takes about three times as long as one network on labels; so does this.
 EQUAL_TIME = Method(
-    "2d-wo-cps-equal-time", "SSHSNet-2D-w/o-CPS, equal time", SSHSNet(Stage1(True, False, longer=2.5), None)
+    "2d-wo-cps-equal-time", "SSHSNet-2D-w/o-CPS, equal time", SSHSNet(Stage1(True, False, longer=3.0), None)
 )
 
 #: The titles that say what CPS is worth: at equal steps the first two, at equal time the last two.

@@ -114,6 +114,8 @@ class NNUNetSettings(_Frozen):
     batch_2d: Positive | None = None
     batch_3d: Positive | None = None
     epochs: Positive = 1000
+    #: 2D nnU-Net's, whose steps are shorter; None: as many as ``epochs``.
+    epochs_2d: Positive | None = None
     steps_per_epoch: Positive = 250
     validation_steps: Positive = 50
     #: None: nnU-Net's own SGD from 0.01. A number: AdamW from there, as in nnU-Net's trainer variants; SGD spends its

@@ -83,7 +83,7 @@ def test_the_dataset_is_made_once_from_the_stores_arrays(cases: list[StoredCase]
     again = prepare(replace(job(cases, tmp_path), labelled=cases[1:], watched=cases[:1], seed=7), "3d_fullres")
     assert again.folder == first.folder
     assert {path: path.stat().st_mtime_ns for path in times} == times
-    assert prepare(job(cases, tmp_path, epochs=5), "3d_fullres").folder == first.folder
+    assert prepare(job(cases, tmp_path, epochs=5, epochs_2d=6), "3d_fullres").folder == first.folder
     assert prepare(job(cases, tmp_path, patch_3d=(8, 32, 32)), "3d_fullres").folder != first.folder
     assert set(first.plans["configurations"]) == {"2d", "3d_fullres"}
     assert first.plans["transpose_forward"] == [0, 1, 2]
@@ -189,6 +189,22 @@ def test_an_interrupted_training_goes_on_and_a_finished_one_is_found(
     (final.parents[3] / "fingerprint.txt").unlink()
     with pytest.raises(TrainingError, match="other settings, cases or steps"):
         system.load(own)
+
+
+def test_2d_nnunet_has_epochs_of_its_own(cases: list[StoredCase], tmp_path: Path) -> None:
+    rows = {"2d": NNUNet("2d"), "3d": NNUNet("3d_fullres"), "cotr": NNUNet("3d_fullres", "cotr")}
+    plain, own, more = (job(cases, tmp_path, **e) for e in ({}, {"epochs_2d": 2}, {"epochs_2d": 2, "epochs": 3}))
+    more = replace(more, settings=more.settings.model_copy(update={"cotr": own.settings.cotr}))
+
+    def others(first: Job, second: Job) -> list[str]:
+        """The rows that are other trainings."""
+        marks = ({key: row.stages(at)["nnU-Net"].fingerprint for key, row in rows.items()} for at in (first, second))
+        before, after = marks
+        return [key for key in rows if before[key] != after[key]]
+
+    assert others(plain, own) == ["2d"]
+    assert others(own, more) == ["3d"]
+    assert len(rows["2d"].train(own)["nnU-Net"]) == 2
 
 
 def test_watched_cases_decide_nothing(cases: list[StoredCase], tmp_path: Path) -> None:

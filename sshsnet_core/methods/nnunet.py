@@ -114,11 +114,17 @@ class NNUNet:
 
     def _training(self, job: Job) -> NNUNetTraining:
         settings = job.settings
-        what: list[Any] = [job.identity, repr(self), settings.nnunet.model_dump(), job.seed, job.effort]
+        nnunet = settings.nnunet.model_dump(exclude={"epochs", "epochs_2d"}) | {"epochs": self._epochs(settings)}
+        what: list[Any] = [job.identity, repr(self), nnunet, job.seed, job.effort]
         if self.network != "unet":
             what.append(settings.cotr.model_dump())
         fingerprint = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
         return NNUNetTraining(job.folder(job.key), fingerprint)
+
+    def _epochs(self, settings: Settings) -> int:
+        if self.network != "unet":
+            return settings.cotr.epochs
+        return (self.configuration == "2d" and settings.nnunet.epochs_2d) or settings.nnunet.epochs
 
     def _trainer(self, job: Job, dataset: Dataset, training: NNUNetTraining) -> "SpineTrainer":
         """nnU-Net's trainer with what the job says. Its constructor prints a line about the device."""
@@ -137,7 +143,7 @@ class NNUNet:
             trainer.cotr = job.settings.cotr, "corrected" if self.network == "cotr" else "released"
         trainer.title = f"{job.key}, {job.part}"
         trainer.history_file = training.folder / "history.csv"
-        trainer.num_epochs = settings.epochs if trainer.cotr is None else trainer.cotr[0].epochs
+        trainer.num_epochs = self._epochs(job.settings)
         trainer.num_iterations_per_epoch = max(1, round(settings.steps_per_epoch * job.effort))
         trainer.num_val_iterations_per_epoch = settings.validation_steps
         return trainer

@@ -1,14 +1,22 @@
 """figures/reference and figures/gpu: the tables in git follow from the scores beside them, case by case."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from sshsnet_core.evaluation.comparison import write_parts
+from sshsnet_core.evaluation.comparison import (
+    compare_seeds,
+    write_comparison,
+    write_parts,
+)
 from sshsnet_core.evaluation.results import read_provenance, read_results
 from sshsnet_core.evaluation.tables import write_table
-from sshsnet_core.methods.rows import PARTS
+from sshsnet_core.methods.rows import CPS_COMPARISON, PARTS
 from sshsnet_core.study import REPOSITORY
+
+REFERENCE = REPOSITORY / "figures" / "reference"
 
 
 @pytest.mark.parametrize(
@@ -31,3 +39,21 @@ def test_what_each_part_is_worth_follows_from_the_scores(kept: str, tmp_path: Pa
     write_parts(tmp_path, read_results(folder / "results"), read_provenance(folder / "results"), parts)
     for page in ("parts.md", "parts.csv"):
         assert (tmp_path / page).read_text(encoding="utf-8") == (folder / page).read_text(encoding="utf-8")
+
+
+def scores() -> pd.DataFrame:
+    return read_results(REFERENCE / "results")
+
+
+def seeds() -> pd.DataFrame:
+    """The second seed's scores have a folder of their own."""
+    return compare_seeds({0: scores(), 1: read_results(REFERENCE / "seed1")}, CPS_COMPARISON)
+
+
+@pytest.mark.parametrize(("name", "compare"), [("cps", seeds)])
+def test_what_else_is_compared_follows_from_the_scores(
+    name: str, compare: Callable[[], pd.DataFrame], tmp_path: Path
+) -> None:
+    write_comparison(tmp_path, name, "", compare(), "", make="")
+    page = f"{name}.csv"
+    assert (tmp_path / page).read_text(encoding="utf-8") == (REFERENCE / page).read_text(encoding="utf-8")

@@ -47,7 +47,7 @@ INDUCTIVE = Method("sshsnet-inductive", "SSHSNet, inductive", SSHSNet(Stage1(Tru
 
 TABLE_2 = (*BASELINES, OURS, INDUCTIVE)
 
-#: CPS as `mini` sets it takes about three times as long as one network on labels; so does this.
+#: CPS as `mini` sets it takes two and a half to three times as long as one network on labels; so does this.
 EQUAL_TIME = Method(
     "2d-wo-cps-equal-time", "SSHSNet-2D-w/o-CPS, equal time", SSHSNet(Stage1(True, False, longer=3.0), None)
 )

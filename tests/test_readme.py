@@ -117,7 +117,7 @@ def test_the_readme_tells_what_parts_are_worth_in_short() -> None:
 
 def test_the_readme_tells_how_far_the_baselines_are() -> None:
     of = BY_EFFORT[1].unstack("statistic").loc[[row.title for row in BASELINES]].unstack("split")
-    assert (of["p (Holm)"] < 0.05).all(axis=None)
+    assert of["p (Holm)"].max(axis=None) < 0.035
     ahead = of["SSHSNet minus row"]
     assert set(ahead.idxmin()) == {"CoTr"}
     held_out, test, p = *ahead.loc["CoTr", list(SPLITS)], of.loc["CoTr", ("p (Holm)", "test")]

@@ -12,7 +12,7 @@ from sshsnet_core.evaluation.captions import IMAGES
 from sshsnet_core.evaluation.results import SPLITS, read_results
 from sshsnet_core.evaluation.statistics import TRUE_MEAN
 from sshsnet_core.evaluation.summary import scores_by_subject
-from sshsnet_core.methods.rows import BASELINES, CPS_COMPARISON, EQUAL_TIME, OURS, PARTS
+from sshsnet_core.methods.rows import AS_RELEASED, BASELINES, CPS_COMPARISON, EQUAL_TIME, OURS, PARTS
 from sshsnet_core.methods.weights import SHIPPED
 from sshsnet_core.study import REPOSITORY
 from sshsnet_core.transfer import KIND_FIRST
@@ -169,6 +169,17 @@ def test_cps_has_measured_what_is_told() -> None:
     assert f"reaches {reached[EQUAL_TIME.title][0]}, more than the whole of SSHSNet" in words(README)
     for mean in ("mean of subjects", "mean of classes"):
         assert cps[EQUAL_TIME.title].xs(mean, level="quantity").min() > BY_EFFORT[1][OURS.title, "validation", mean]
+
+
+def test_the_baselines_as_released_have_measured_what_is_told() -> None:
+    released = pd.read_csv(REFERENCE / "released.csv").query("form == 'as released'")
+    of = released.pivot(index="row", columns="quantity", values="value").loc[[row.title for row in AS_RELEASED]]
+    flat, deep, order, in_sample = of["difference"]
+    _, _, p_order, p_in_sample = (f"{p:.2f}".lstrip("0") for p in of["p"])
+    told = words(MEASURED)
+    assert f"upside down costs 2D nnU-Net {-flat:.0f} points and 3D nnU-Net {-deep:.0f}" in told
+    assert f"CoTr's order of coordinates {-order:.0f} (p {p_order})" in told
+    assert f"SpineParseNet's in-sample coarse maps gain {in_sample:.0f} (p {p_in_sample})" in told
 
 
 def test_the_readme_tells_what_was_measured_on_real_scans() -> None:

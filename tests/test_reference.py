@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 
 from sshsnet_core.evaluation.comparison import (
+    compare_released,
     compare_seeds,
     write_comparison,
     write_parts,
 )
 from sshsnet_core.evaluation.results import read_provenance, read_results
 from sshsnet_core.evaluation.tables import write_table
-from sshsnet_core.methods.rows import CPS_COMPARISON, PARTS
+from sshsnet_core.methods.rows import AS_RELEASED, CPS_COMPARISON, PARTS, method_by_key
 from sshsnet_core.study import REPOSITORY
 
 REFERENCE = REPOSITORY / "figures" / "reference"
@@ -50,7 +51,12 @@ def seeds() -> pd.DataFrame:
     return compare_seeds({0: scores(), 1: read_results(REFERENCE / "seed1")}, CPS_COMPARISON)
 
 
-@pytest.mark.parametrize(("name", "compare"), [("cps", seeds)])
+def released() -> pd.DataFrame:
+    pairs = [(row.title, method_by_key(row.key.removesuffix("-released")).title) for row in AS_RELEASED]
+    return compare_released(scores(), pairs)
+
+
+@pytest.mark.parametrize(("name", "compare"), [("cps", seeds), ("released", released)])
 def test_what_else_is_compared_follows_from_the_scores(
     name: str, compare: Callable[[], pd.DataFrame], tmp_path: Path
 ) -> None:

@@ -198,9 +198,8 @@ def test_2d_nnunet_has_epochs_of_its_own(cases: list[StoredCase], tmp_path: Path
 
     def others(first: Job, second: Job) -> list[str]:
         """The rows that are other trainings."""
-        marks = ({key: row.stages(at)["nnU-Net"].fingerprint for key, row in rows.items()} for at in (first, second))
-        before, after = marks
-        return [key for key in rows if before[key] != after[key]]
+        stages = {key: [row.stages(at)["nnU-Net"] for at in (first, second)] for key, row in rows.items()}
+        return [key for key, (before, after) in stages.items() if before.fingerprint != after.fingerprint]
 
     assert others(plain, own) == ["2d"]
     assert others(own, more) == ["3d"]

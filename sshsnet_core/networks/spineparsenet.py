@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from sshsnet_core.anatomy import N_CLASSES
 from sshsnet_core.networks.blocks import CUBE, POINT, ConvNormAct, arranged, conv3d
+from sshsnet_core.networks.depthwise import Depthwise3d
 from sshsnet_core.networks.graph import GraphModule
 
 #: Dilation of the encoder's last convolutions, and of the branches of its atrous pyramid.
@@ -27,8 +28,13 @@ class CoarseOutput(NamedTuple):
 
 
 def upsample(x: Tensor, size: torch.Size) -> Tensor:
-    """Linear upsampling to the (Z, h, w) of ``size``; corners stay on corners, where strided kernels put them."""
-    return F.interpolate(x, size[-3:], mode="trilinear", align_corners=True)
+    """Linear upsampling in plane to the (h, w) of ``size``; corners stay on corners, where strided kernels put them.
+
+    (N, C, Z, H, W) -> (N, C, Z, h, w), slice by slice: this is trilinear upsampling, and quicker on a CPU.
+    """
+    n, z = x.shape[0], x.shape[2]
+    slices = F.interpolate(x.transpose(1, 2).flatten(0, 1), size[-2:], mode="bilinear", align_corners=True)
+    return slices.unflatten(0, (n, z)).transpose(1, 2)
 
 
 class Separable(nn.Sequential):
@@ -38,13 +44,9 @@ class Separable(nn.Sequential):
     """
 
     def __init__(self, channels: int, out: int, stride: int = 1, dilation: int = 1, activate: bool = False) -> None:
-        strides = (1, stride, stride)
-        depthwise = nn.Conv3d(
-            channels, channels, 3, strides, padding=dilation, dilation=dilation, groups=channels, bias=False
-        )
         activation = [nn.ReLU(inplace=True)] if activate else []
         super().__init__(
-            *(depthwise, nn.BatchNorm3d(channels), *activation),
+            *(Depthwise3d(channels, stride, dilation), nn.BatchNorm3d(channels), *activation),
             *(conv3d(channels, out, POINT), nn.BatchNorm3d(out), *activation),
         )
 

@@ -153,6 +153,9 @@ class SpineParseNetSettings(_Frozen):
     #: Factor on all channels of the coarse network; the fine network's channels, from full resolution down.
     width: Annotated[float, Field(gt=0)] = 1.0
     unet_channels: tuple[Positive, ...] = (32, 64, 128, 256, 512)
+    #: ``False``: the coarse network normalises what it is shown by that volume's own statistics in use, too, as it does
+    #: in training where a step shows one. Running ones then describe no volume at all.
+    running_statistics: bool = True
     parts: Annotated[int, Field(ge=2)] = 5
     train_coarse: TrainingSettings = TrainingSettings(
         epochs=100, steps_per_epoch=69, batch_size=2, weight_decay=1e-4, milestones=(33, 67)

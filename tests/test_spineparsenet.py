@@ -58,6 +58,14 @@ def test_coarse_scores_have_the_image_s_size(graph: bool, size: tuple[int, int, 
     assert (None if output.side is None else output.side.shape) == (quarter if graph else None)
 
 
+@pytest.mark.parametrize("running", [True, False])
+def test_without_running_statistics_a_volume_is_normalised_as_in_training(running: bool) -> None:
+    network, volume = SpineParseNet3D(0.1, True, running), torch.randn(1, 1, 3, 32, 16)
+    of_training, in_use = (network.train(mode)(volume).scores for mode in (True, False))
+    assert torch.equal(of_training, in_use) is not running
+    assert any("running" in name for name in network.state_dict()) is running
+
+
 @pytest.mark.parametrize("size", [(32, 16), (33, 17), (7, 50), (1, 1)])
 def test_fine_scores_have_the_slice_s_size(size: tuple[int, int]) -> None:
     assert ResidualUNet2D(21, (4, 8, 8)).eval()(torch.randn(2, 21, *size)).shape == (2, N_CLASSES, *size)
@@ -96,7 +104,7 @@ def test_the_side_output_is_compared_at_full_size() -> None:
     batch = {"image": torch.randn(1, 1, 2, 32, 16), "labels": torch.randint(0, N_CLASSES, (1, 2, 32, 16))}
     output = objective.network(batch["image"])
     side = torch.nn.functional.interpolate(output.side, (2, 32, 16), mode="trilinear", align_corners=True)
-    assert torch.equal(upsample(output.side, batch["labels"].shape), side)
+    torch.testing.assert_close(upsample(output.side, batch["labels"].shape), side)
     assert objective(batch)["side"].item() == pytest.approx(cross_entropy(side, batch["labels"]).item())
 
 
@@ -231,6 +239,7 @@ CHANGES: dict[str, tuple[Callable[[Job], Job], list[str]]] = {
     "graph schedule": (lambda job: with_sizes(job, train_graph=PUBLISHED.train_graph), ["graph"]),
     "width": (lambda job: with_sizes(job, width=0.2), ["coarse", "graph"]),
     "slices": (lambda job: with_sizes(job, slices=9), ["coarse", "graph"]),
+    "statistics": (lambda job: with_sizes(job, running_statistics=False), ["coarse", "graph"]),
     "fine schedule": (lambda job: with_sizes(job, train_fine=PUBLISHED.train_fine), []),
     "fine network": (lambda job: with_sizes(job, unet_channels=(4, 4)), []),
     "cohort": (lambda job: replace(job, identity={"cohort": "c1"}), ["coarse", "graph"]),

@@ -41,7 +41,7 @@ class CoarseObjective(nn.Module):
 
     def __init__(self, settings: SpineParseNetSettings, graph: bool) -> None:
         super().__init__()
-        self.network = SpineParseNet3D(settings.width, graph)
+        self.network = SpineParseNet3D(settings.width, graph, settings.running_statistics)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         output, labels = self.network(batch["image"]), batch["labels"]
@@ -204,6 +204,7 @@ def _coarse_network(job: Job, name: str, learns: Sequence[StoredCase], scores: S
     decides = {
         "learns": [case.name for case in learns],
         "network": [sizes.width, sizes.coarse_size, sizes.slices],
+        **({} if sizes.running_statistics else {"running_statistics": False}),
     }
     plain = _training(job, f"coarse{name}", sizes.train_coarse, decides)
     graph = _training(job, f"graph{name}", sizes.train_graph, {**decides, "below": plain.fingerprint})

@@ -196,10 +196,10 @@ def test_the_baselines_as_released_have_measured_what_is_told() -> None:
     released = pd.read_csv(REFERENCE / "released.csv").query("form == 'as released'")
     of = released.pivot(index="row", columns="quantity", values="value").loc[[row.title for row in AS_RELEASED]]
     flat, deep, order, in_sample = of["difference"]
-    _, _, p_order, p_in_sample = (f"{p:.2f}".lstrip("0") for p in of["p"])
+    p_order, p_in_sample = (f"{p:.2g}".lstrip("0") for p in of["p"].round(3).iloc[2:])
     told = words(MEASURED)
     assert f"upside down costs 2D nnU-Net {-flat:.0f} points and 3D nnU-Net {-deep:.0f}" in told
-    assert f"CoTr's order of coordinates {-order:.0f} (p {p_order})" in told
+    assert f"CoTr's order of coordinates {-order:.0f} (p {p_order}," in told
     assert f"SpineParseNet's in-sample coarse maps gain {in_sample:.0f} (p {p_in_sample})" in told
 
 

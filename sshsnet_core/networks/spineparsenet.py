@@ -138,8 +138,8 @@ class SpineParseNet3D(nn.Module):
                 module.running_mean = module.running_var = module.num_batches_tracked = None
 
     def forward(self, image: Tensor) -> CoarseOutput:
-        # Channels last makes a depthwise convolution's gradient up to twice as fast on some CPUs; the following layers
-        # keep it. Asked of the image, with its one channel, it would say nothing.
+        # Channels last makes depthwise convolutions faster on some CPUs; the following layers keep it. Asked of the
+        # image, with its one channel, it would say nothing.
         low2 = arranged(self.stem(image))
         x, _ = self.block1(low2)
         x, low4 = self.block2(x)

@@ -100,3 +100,17 @@ def test_a_switch_is_held_against_the_row_without_it() -> None:
     assert line["mean of subjects"] == pytest.approx(78.5)
     assert line["difference"] == pytest.approx(-1.5)
     assert line["low"] < -1.5 < line["high"]
+
+
+def test_what_each_fold_alone_would_have_shown_stands_beside_their_mean() -> None:
+    # Two folds of four subjects each: the turned row gains 3 points in one and loses 1 in the other.
+    folds = {f"case {n}": str(n // 4) for n in range(8)}
+    base = scores("SSHSNet", {(case, "L3"): 0.8 for case in folds})
+    turned = scores("SSHSNet, w/o", {(case, "L3"): 0.83 if fold == "0" else 0.79 for case, fold in folds.items()})
+    once = scores("SSHSNet, no CutMix", {("case 0", "L3"): 0.9, ("case 1", "L3"): 0.9})
+    results = pd.concat([base, turned, once]).assign(fold=lambda frame: frame["case"].map(folds))
+    switches = [("w/o", "SSHSNet, w/o", "SSHSNet"), ("CutMix", "SSHSNet, no CutMix", "SSHSNet")]
+    both, first = compare_switches(results, switches).to_dict("records")
+    assert (both["difference"], both["fold 0"], both["fold 1"]) == pytest.approx((1, 3, -1))
+    assert pd.isna([first["fold 0"], first["fold 1"]]).all()
+    assert list(compare_switches(results, switches[1:]).columns)[-1] == "p"

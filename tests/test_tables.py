@@ -259,7 +259,7 @@ def test_the_statistics_stand_in_a_block_with_intervals_pairs_and_cost(origin):
         }
     block = table_blocks(1, frame(scores), origin)[3]
     assert block.title == "Table 1, statistics, on the held-out cases"
-    assert "subjects of one training" in block.text
+    assert "subjects, with one training a fold" in block.text
     other, ours = block.cells.loc["SSHSNet-3D"], block.cells.loc["SSHSNet"]
     assert other["SSHSNet minus row (pairs)"].startswith("+13.0 [")
     assert other["SSHSNet minus row (pairs)"].endswith("] (7)")

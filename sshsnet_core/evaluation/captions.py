@@ -58,8 +58,8 @@ def notes(summary: pd.DataFrame) -> str:
 
 #: How the statistics are to be read.
 STATISTICS_WORDS = (
-    "In brackets, 95 % intervals: percentiles of a bootstrap over the subjects of one training; they tell nothing "
-    "about another seed. A resample that lacks a structure is left out where classes are averaged. "
+    "In brackets, 95 % intervals: percentiles of a bootstrap over subjects, with one training a fold; they tell "
+    "nothing about another seed. A resample that lacks a structure is left out where classes are averaged. "
     "True structures: without the zeros for names that the truth does not hold. "
     "The difference is of subjects' means, paired; p is the two-sided Wilcoxon signed-rank test, with Holm's "
     "correction for the tests of this table on these images. Levels named right are in percent of the truth's: by "

@@ -17,8 +17,8 @@ SHOWN = (*MEANS, *RARE)
 NAMED = "levels named right"
 
 _INTERVAL_AND_P = (
-    "low and high: a 95 % interval of the difference, paired, over the subjects of one training each. p: Wilcoxon's, "
-    "not corrected for the number of lines."
+    "low and high: a 95 % interval of the difference, paired, over subjects, with one training of each row a fold. p: "
+    "Wilcoxon's, not corrected for the number of lines."
 )
 
 
@@ -68,9 +68,11 @@ def compare_switches(
 
     ``MEANS`` of the turned row on the held-out cases or another split (DSC in percent), its ``difference`` from the row
     that it is held against (points of the mean of subjects) with the 95 % interval over subjects and Wilcoxon's ``p``.
-    A switch without results of both is left out.
+    A switch without results of both is left out. Where several folds were held out, columns ``fold <k>`` hold the
+    difference on the subjects of each: what one training alone would have shown.
     """
     lines = []
+    fold_of = results[results["split"] == split].drop_duplicates("case").set_index("case")["fold"]
     for name, turned, base in switches:
         subjects = [scores_by_subject(results, title, split).mean(axis=1) for title in (turned, base)]
         if any(scores.empty for scores in subjects):
@@ -79,7 +81,11 @@ def compare_switches(
         means = summarise(results, {turned: {}}, split).set_index("structure")["mean"]
         line = {"switch": name, "against": base, **{mean: means[mean] for mean in MEANS}}
         lines.append({**line, "difference": difference, "low": low, "high": high, "p": p})
-    return pd.DataFrame(lines, columns=["switch", "against", *MEANS, "difference", "low", "high", "p"])
+        by_fold = (subjects[0] - subjects[1]).dropna().groupby(fold_of).mean()
+        if len(by_fold) > 1:
+            lines[-1] |= {f"fold {fold}": difference for fold, difference in by_fold.items()}
+    folds = sorted({column for line in lines for column in line if column.startswith("fold ")})
+    return pd.DataFrame(lines, columns=["switch", "against", *MEANS, "difference", "low", "high", "p", *folds])
 
 
 def write_parts(
@@ -87,8 +93,8 @@ def write_parts(
 ) -> pd.DataFrame:
     """``compare_switches`` for the parts of a method, on both splits; writes ``parts.md`` and ``parts.csv``."""
     of_splits = [compare_switches(results, parts, split).assign(images=IMAGES[split]) for split in SPLITS]
-    columns = ["switch", "against", "images", *MEANS, "difference", "low", "high", "p"]
-    comparison = pd.concat(of_splits)[columns].rename(columns={"switch": "part"})
+    comparison = pd.concat(of_splits).rename(columns={"switch": "part"})
+    comparison.insert(2, "images", comparison.pop("images"))
     titles = list(dict.fromkeys(title for _, *pair in parts for title in pair))
     words = " ".join(caption(results, provenances, titles, split) for split in SPLITS)
     write_comparison(folder, "parts", "What each part is worth", comparison, words, make="study", keys=3)

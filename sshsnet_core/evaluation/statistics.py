@@ -1,7 +1,7 @@
 """What a difference between rows can carry: intervals over subjects, paired tests, named levels, distances, cost.
 
-The intervals and tests are over the subjects of one training. They do not say what another seed would have given; for
-that, see ``comparison``.
+The intervals and tests are over subjects, with one training a fold. They do not say what another seed would have given;
+for that, see ``comparison``.
 """
 
 import warnings

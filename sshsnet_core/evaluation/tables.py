@@ -97,7 +97,7 @@ def table_text(number: int, results: pd.DataFrame) -> str:
     cells.loc[OURS] = [mean + interval(*ends) for mean, ends in zip(cells.loc[OURS], mean_intervals(ours), strict=True)]
     cells[f"published {CLASS_MEAN}"] = published_cells(summary, rows)[CLASS_MEAN].reindex(cells.index, fill_value="")
     table = cells.to_markdown(tablefmt="simple", disable_numparse=True, colalign=_alignment(cells))
-    return f"{table}\n\nDSC (%) on {IMAGES[split]}; in brackets, 95 % intervals over the subjects of one training."
+    return f"{table}\n\nDSC (%) on {IMAGES[split]}; in brackets, 95 % intervals over subjects, one training a fold."
 
 
 def write_table(folder: Path, number: int, results: pd.DataFrame, provenances: Provenances) -> None:

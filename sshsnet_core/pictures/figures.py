@@ -85,7 +85,7 @@ def mean_bars(
             axes.grid(visible=False, axis="y")
             axes.tick_params(axis="y", length=0)
         handles = [Patch(color=_BLUE, label="mean of subjects"), Patch(color=_ORANGE, label="mean of classes")]
-        lines = " Thin lines: 95 % intervals over the subjects of one training." if intervals else ""
+        lines = " Thin lines: 95 % intervals over subjects, one training a fold." if intervals else ""
         foot(figure, caption + lines, handles, ncols=2)
     plt.close(figure)
     return figure

@@ -26,7 +26,7 @@ IN_VENV = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 TESTING = $(IN_VENV) OMP_NUM_THREADS=1 SSHSNET_PROFILE=smoke $(PYTHON)
 TWO_FILES = -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help study table1 cps released switches weights adapt real test test-browser book lint lab hooks lock clean
+.PHONY: help study table1 cps labels released switches weights adapt real test test-browser book lint lab hooks lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -40,6 +40,9 @@ table1: $(VENV)/.installed ## the first half of it: SSHSNet and its five variati
 
 cps: $(VENV)/.installed ## study cross pseudo supervision alone, at equal steps and at equal time
 	$(IN_VENV) $(PYTHON) -m sshsnet_core study cps --profile "$(PROFILE)" --folds $(FOLDS) --effort $(EFFORT)
+
+labels: $(VENV)/.installed ## study cross pseudo supervision where only one training case in 16, 8 or 4 is labelled
+	$(IN_VENV) $(PYTHON) -m sshsnet_core study labels --profile "$(PROFILE)" --effort $(EFFORT)
 
 released: $(VENV)/.installed ## train the baselines as their authors released them, beside our reading of them
 	$(IN_VENV) $(PYTHON) -m sshsnet_core study released --profile "$(PROFILE)" --effort $(EFFORT)

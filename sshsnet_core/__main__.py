@@ -13,6 +13,7 @@ GRIDS = {
     "all": "Tables 1 and 2",
     "table1": "Table 1 alone",
     "cps": "CPS at equal steps and at equal time",
+    "labels": "CPS where labels are few",
     "released": "the baselines as their authors released them",
     "switches": "our own switches, each turned alone",
 }
@@ -43,7 +44,7 @@ def _study(arguments: argparse.Namespace) -> None:
     command += ["--rerun-triggers", "input", "params", "--directory", str(REPOSITORY)]
     command += ["--config", f"profile={arguments.profile}", *config]
     subprocess.run(command, check=True)
-    if arguments.target in ("cps", "released", "switches"):
+    if arguments.target in ("cps", "labels", "released", "switches"):
         print(f"\n{(study.figures / f'{arguments.target}.md').read_text(encoding='utf-8')}\n")
     else:
         numbers = (1,) if arguments.target == "table1" else (1, 2)

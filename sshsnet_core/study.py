@@ -98,11 +98,16 @@ class Study:
             write_folds(path, make_folds(structures, self.settings.cohort.folds, self.settings.cohort.seed, subjects))
         return read_folds(path, set(self.store.labelled), self.settings.cohort.folds)
 
-    def pool(self, name: str, fold: int) -> list[StoredCase]:
-        """The unlabelled images of CPS. Their masks, where a phantom has one, are never read in training."""
+    def pool(self, name: str, fold: int, one_in: int = 1) -> list[StoredCase]:
+        """The unlabelled images of CPS. Their masks, where a phantom has one, are never read in training.
+
+        ``training`` are the training cases that are not labelled where one in so many is.
+        """
         names: Sequence[str]
         if name == "held-out":
             names = self.folds[fold].validation
+        elif name == "training":
+            _, names = self.folds[fold].partition(one_in)
         elif name == "test":
             names = self.store.unlabelled
         else:
@@ -125,33 +130,34 @@ class Study:
         """Where trainings, predictions and results of this effort and seed lie."""
         return self.runs / f"effort{self.effort:g}-seed{self.seed}"
 
-    def _identity(self, fold: int) -> dict[str, Any]:
+    def _identity(self, labelled: Sequence[str]) -> dict[str, Any]:
         return {
             "cohort": self.cohort.fingerprint(),
             "preprocessing": self.settings.preprocessing.model_dump() | ({"version": VERSION} if VERSION > 1 else {}),
-            "training": self.folds[fold].training,
+            "training": labelled,
             "slice_size": self.settings.slice_size,
         }
 
     def job(self, key: str, fold: int) -> Job:
         """What a row's system is told of this study to train on a fold, or to be found trained.
 
-        Raises ``SettingsError`` for a fold that there is not.
+        Raises ``SettingsError`` for a row or a fold that there is not.
         """
         if not 0 <= fold < len(self.folds):
             raise SettingsError(f"There is no fold {fold}: the profile has folds 0 to {len(self.folds) - 1}.")
-        held_out = self.folds[fold]
+        one_in = method_by_key(key).one_in
+        labelled, _ = self.folds[fold].partition(one_in)
         return Job(
             key=key,
             settings=self.settings,
-            labelled=[self.store.case(name) for name in held_out.training],
-            watched=[self.store.case(name) for name in held_out.validation],
-            pool=lambda name: self.pool(name, fold),
+            labelled=[self.store.case(name) for name in labelled],
+            watched=[self.store.case(name) for name in self.folds[fold].validation],
+            pool=lambda name: self.pool(name, fold, one_in),
             scans=lambda: self._scans.fingerprint(),
-            identity=self._identity(fold),
+            identity=self._identity(labelled),
             seed=self.seed,
             effort=self.effort,
-            root=self.work,
+            root=self.work if one_in == 1 else self.work / f"1-in-{one_in}",
             part=f"fold{fold}",
             shared=self.runs,
         )

@@ -241,6 +241,16 @@ def test_folds_are_written_and_read(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_fewer_labels_are_a_part_of_more_and_the_others_are_all_the_rest() -> None:
+    fold = Fold(tuple(f"Case{n}" for n in range(1, 11)), ("Case11",))
+    assert fold.partition(1) == (fold.training, ())
+    eighth, fourth = (fold.partition(one_in)[0] for one_in in (8, 4))
+    assert (eighth, fourth) == (("Case1", "Case9"), ("Case1", "Case5", "Case9"))
+    for one_in in (4, 8, 16):
+        labelled, others = fold.partition(one_in)
+        assert sorted(labelled + others) == sorted(fold.training)
+
+
 def test_folds_of_another_cohort_or_a_damaged_file_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "folds.json"
     write_folds(path, [Fold(("a",), ("b",)), Fold(("b",), ("a",))])

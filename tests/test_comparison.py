@@ -7,6 +7,7 @@ import pytest
 
 from sshsnet_core.evaluation.comparison import (
     NAMED,
+    compare_partitions,
     compare_released,
     compare_seeds,
     compare_switches,
@@ -87,6 +88,28 @@ def test_a_baseline_as_released_stands_beside_ours() -> None:
     assert theirs["low"] < -13.5 < theirs["high"]
     assert theirs["p"] == pytest.approx(2 / 2**8)
     assert pd.isna(ours["difference"])
+
+
+def test_cps_is_held_against_the_rows_that_learn_from_the_same_labels() -> None:
+    cps = scores("CPS, 1 in 2 labelled", {(f"case {n}", "L3"): 0.75 + 0.01 * n for n in range(8)})
+    without = scores("w/o, 1 in 2 labelled", {(f"case {n}", "L3"): 0.7 for n in range(8)})
+    named = without.assign(metric="id_overlap", value=[1.0] * 6 + [0.0] * 2)
+    partitions = {
+        "4 (1 in 2)": {"CPS": "CPS, 1 in 2 labelled", "w/o": "w/o, 1 in 2 labelled", "longer": "not run"},
+        "8 (1 in 1)": {"CPS": "not run, either", "w/o": "w/o, 1 in 2 labelled"},
+    }
+    lines = compare_partitions(pd.concat([cps, without, named]), partitions).to_dict("records")
+    assert [(line["labelled"], line["row"]) for line in lines] == [
+        ("4 (1 in 2)", "CPS"),
+        ("4 (1 in 2)", "w/o"),
+        ("8 (1 in 1)", "w/o"),
+    ]
+    assert lines[0]["mean of subjects"] == pytest.approx(78.5)
+    assert lines[1]["CPS minus row"] == pytest.approx(8.5)
+    assert lines[1]["low"] < 8.5 < lines[1]["high"]
+    assert lines[1][NAMED] == 75
+    # Against itself, or where CPS has not been run, there is nothing to tell.
+    assert pd.isna([lines[0]["CPS minus row"], lines[2]["CPS minus row"]]).all()
 
 
 def test_a_switch_is_held_against_the_row_without_it() -> None:

@@ -9,7 +9,7 @@ from grid import jobs_to_run
 from sshsnet_core.methods import rows
 from sshsnet_core.methods.rows import Method
 
-GRIDS = ("all", "cps", "released", "switches")
+GRIDS = ("all", "cps", "labels", "released", "switches")
 
 
 def jobs(methods: Iterable[Method]) -> set[str]:
@@ -22,6 +22,7 @@ def test_the_grids_train_every_row_of_their_tables(tmp_path: Path) -> None:
     methods = [*rows.TABLE_1, *rows.TABLE_2, *rows.BASELINES, *rows.AS_RELEASED]
     methods += [method for switch in rows.SWITCHES for method in (switch.base, switch.turned)]
     methods += [method for method in rows.METHODS.values() if method.title in rows.CPS_COMPARISON]
+    methods += [method for partition in rows.PARTITIONS.values() for method in partition.values()]
     assert jobs(methods) - told == set()
     # It only tells: nothing is made.
     assert not (tmp_path / "runs").exists()

@@ -30,6 +30,7 @@ from sshsnet_core.methods.rows import (
     CPS_COMPARISON,
     INDUCTIVE,
     METHODS,
+    PARTITIONS,
     PRETRAINED,
     SCRATCH,
     SWITCHES,
@@ -82,8 +83,9 @@ def cases(make_case: MakeCase) -> list[StoredCase]:
 
 
 def ours() -> dict[str, SSHSNet]:
-    """The rows that are SSHSNet or a variation of it, by key."""
-    return {key: method.system for key, method in METHODS.items() if isinstance(method.system, SSHSNet)}
+    """The rows that are SSHSNet or a variation of it and learn from all labels, by key."""
+    all_labelled = {key: method.system for key, method in METHODS.items() if method.one_in == 1}
+    return {key: system for key, system in all_labelled.items() if isinstance(system, SSHSNet)}
 
 
 def test_the_rows_are_the_papers_in_its_order() -> None:
@@ -137,7 +139,21 @@ def test_which_images_a_row_has_seen_without_their_labels(settings: Settings) ->
     turned = {switch.turned.key for switch in SWITCHES}
     assert {key for key, pool in pools.items() if pool == "test"} - turned == {"2d-cps", "wo-ctam", "sshsnet"}
     assert pools["sshsnet-inductive"] == "held-out"
-    assert set(pools.values()) == {"test", "held-out", "none"}
+    assert set(pools.values()) == {"test", "held-out", "training", "none"}
+    assert {key for key, pool in pools.items() if pool == "training"} == {f"2d-cps-1-in-{n}" for n in (16, 8, 4)}
+
+
+def test_rows_with_few_labels_are_the_tables_own_otherwise() -> None:
+    assert list(PARTITIONS) == [16, 8, 4, 1]
+    for one_in, rows in PARTITIONS.items():
+        assert {row.one_in for row in rows.values()} == {one_in}
+        for title, row in rows.items():
+            whole = PARTITIONS[1][title]
+            assert (whole.title, row.title.startswith(title)) == (title, True)
+            assert isinstance(row.system, SSHSNet)
+            assert isinstance(whole.system, SSHSNet)
+            assert row.system.first is not None
+            assert replace(row.system.first, pool=None) == whole.system.first
 
 
 def test_unknown_row() -> None:

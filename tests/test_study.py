@@ -188,6 +188,19 @@ def test_an_interrupted_scoring_goes_on_where_it_was(study: Study, monkeypatch: 
     assert segmented == 2 * list(study.folds[0].validation)
 
 
+def test_a_row_with_few_labels_sees_the_other_training_cases_without_theirs(study: Study) -> None:
+    key, training = "2d-cps-1-in-4", study.folds[0].training
+    job = study.job(key, 0)
+    assert [case.name for case in job.labelled] == list(training[::4]) == list(job.identity["training"])
+    pool = {case.name for case in job.pool(study.pool_name(key))}
+    assert pool == set(training) - set(training[::4])
+    assert study.job("2d-cps", 0).folder("2d") != job.folder("2d")
+    study.train(key, 0)
+    score(study, key, 0)
+    results = study.results().query("method == 'SSHSNet-2D-CPS, 1 in 4 labelled'")
+    assert set(results["case"]) == set(study.folds[0].validation)
+
+
 def test_executed_notebooks_are_kept_as_logs_with_their_parameters(study: Study) -> None:
     executed = sorted((study.work / "executed").glob("*.ipynb"))
     assert len(executed) == len(ROWS) + 2  # the test set, tables and figures

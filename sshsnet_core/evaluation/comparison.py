@@ -1,4 +1,4 @@
-"""Rows side by side: over seeds (what the seed alone makes), as released beside ours, a switch turned or not."""
+"""Rows side by side: over seeds (what the seed alone makes), as released beside ours, fewer labels, a switch turned."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -52,13 +52,32 @@ def compare_released(results: pd.DataFrame, pairs: Sequence[tuple[str, str]]) ->
         subjects = [frame.mean(axis=1) for frame in scores.values()]
         difference, (low, high), p, _ = paired(subjects[1], subjects[0])
         for title, form in ((own, "as here"), (released, "as released")):
-            means = summarise(results, {title: {}}).set_index("structure")["mean"]
-            named = results.query("method == @title and split == 'validation' and metric == 'id_overlap'")["value"]
-            line = {"row": title, "form": form, **{name: means[name] for name in MEANS}, NAMED: 100 * named.mean()}
+            line = {"row": title, "form": form, **_reached(results, title)}
             if form == "as released":
                 line |= {"difference": difference, "low": low, "high": high, "p": p}
             lines.append(line)
     return pd.DataFrame(lines, columns=["row", "form", *MEANS, NAMED, "difference", "low", "high", "p"])
+
+
+def compare_partitions(results: pd.DataFrame, partitions: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
+    """One line a partition and row: ``MEANS`` on the held-out cases and the levels named right by overlap, in percent.
+
+    ``partitions`` maps what is labelled to titles in ``results`` by what the rows are called; the first row is that
+    under CPS. Beside each other one ``CPS minus row`` (points of the mean of subjects) with its 95 % interval over
+    subjects and Wilcoxon's ``p``. Rows without results are left out.
+    """
+    lines = []
+    for labelled, titles in partitions.items():
+        subjects = [scores_by_subject(results, title, "validation").mean(axis=1) for title in titles.values()]
+        for (row, title), scores in zip(titles.items(), subjects, strict=True):
+            if scores.empty:
+                continue
+            line = {"labelled": labelled, "row": row, **_reached(results, title)}
+            if scores is not subjects[0] and not subjects[0].empty:
+                difference, (low, high), p, _ = paired(subjects[0], scores)
+                line |= {"CPS minus row": difference, "low": low, "high": high, "p": p}
+            lines.append(line)
+    return pd.DataFrame(lines, columns=["labelled", "row", *MEANS, NAMED, "CPS minus row", "low", "high", "p"])
 
 
 def compare_switches(
@@ -117,6 +136,13 @@ def write_comparison(
     write_text(folder / f"{name}.md", f"# {title}\n\n{' '.join(sentences)}\n\n{text}\n")
     tidy = comparison.melt(list(comparison.columns[:keys]), var_name="quantity").dropna()
     write_text(folder / f"{name}.csv", tidy.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+
+
+def _reached(results: pd.DataFrame, title: str) -> dict[str, float]:
+    """A row's ``MEANS`` on the held-out cases and its levels named right, in percent."""
+    means = summarise(results, {title: {}}).set_index("structure")["mean"]
+    named = results.query("method == @title and split == 'validation' and metric == 'id_overlap'")["value"]
+    return {**{name: means[name] for name in MEANS}, NAMED: 100 * named.mean()}
 
 
 def _cell(value: object, digits: str) -> object:

@@ -30,9 +30,10 @@ KEY = list(COLUMNS[:-1])
 SPLITS = ("validation", "test")
 #: How the fold of each split is written.
 FOLD = {"validation": r"\d+", "test": r"\d+(\+\d+)*"}
-#: What every sidecar tells. ``pool``: whose images, without their labels, the row's training has read.
+#: What every sidecar tells. ``pool``: whose images, without their labels, the row's training has read (``training``:
+#: those of training cases that are not labelled).
 TOLD = ("cohort", "durations_s", "effort", "fold", "pool", "profile", "seed", "settings", "split")
-POOLS = ("test", "held-out", "folder", "none")
+POOLS = ("test", "held-out", "training", "folder", "none")
 
 
 class ResultsError(StudyError, ValueError):

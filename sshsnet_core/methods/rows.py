@@ -18,6 +18,8 @@ class Method:
     key: str
     title: str
     system: System
+    #: One training case in so many is labelled.
+    one_in: int = 1
 
 
 SCRATCH = Stage1(pretrained=False, cps=False)
@@ -49,7 +51,7 @@ TABLE_2 = (*BASELINES, OURS, INDUCTIVE)
 
 #: CPS as `mini` sets it takes two and a half to three times as long as one network on labels; so does this.
 EQUAL_TIME = Method(
-    "2d-wo-cps-equal-time", "SSHSNet-2D-w/o-CPS, equal time", SSHSNet(Stage1(True, False, longer=3.0), None)
+    "2d-wo-cps-equal-time", "SSHSNet-2D-w/o-CPS, equal time", SSHSNet(replace(PRETRAINED, longer=3.0), None)
 )
 
 #: The titles that say what CPS is worth: at equal steps the first two, at equal time the last two.
@@ -65,6 +67,27 @@ AS_RELEASED = (
 )
 
 WITHOUT_PRETRAINING, WITHOUT_CPS, CPS_ALONE, _, WITHOUT_CTAM, _ = TABLE_1
+
+
+def _partly_labelled(row: Method, first: Stage1, one_in: int) -> Method:
+    """A row of stage 1 alone where one training case in so many is labelled."""
+    return Method(f"{row.key}-1-in-{one_in}", f"{row.title}, 1 in {one_in} labelled", SSHSNet(first, None), one_in)
+
+
+#: Partition protocols, as CPS is judged by elsewhere (Chen et al. 2021): one training case in so many is labelled, and
+#: CPS's pool are the images of the others (of 1 in 1, where there are none, the profile's). By the title of the row
+#: that it is where all are labelled.
+PARTITIONS = {
+    **{
+        one_in: {
+            CPS_ALONE.title: _partly_labelled(CPS_ALONE, replace(CPS, pool="training"), one_in),
+            WITHOUT_CPS.title: _partly_labelled(WITHOUT_CPS, PRETRAINED, one_in),
+            EQUAL_TIME.title: _partly_labelled(EQUAL_TIME, replace(PRETRAINED, longer=3.0), one_in),
+        }
+        for one_in in (16, 8, 4)
+    },
+    1: {row.title: row for row in (CPS_ALONE, WITHOUT_CPS, EQUAL_TIME)},
+}
 
 
 @dataclass(frozen=True)
@@ -136,7 +159,10 @@ SWITCHES = (
 
 METHODS = {
     m.key: m
-    for m in (*TABLE_1, *BASELINES, INDUCTIVE, EQUAL_TIME, *AS_RELEASED, *(switch.turned for switch in SWITCHES))
+    for m in (
+        *(*TABLE_1, *BASELINES, INDUCTIVE, EQUAL_TIME, *AS_RELEASED, *(switch.turned for switch in SWITCHES)),
+        *(method for partition in PARTITIONS.values() for method in partition.values()),
+    )
 }
 
 

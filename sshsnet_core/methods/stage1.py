@@ -45,7 +45,7 @@ class Stage1:
     cps: bool
     longer: float = 1.0
     # Out of the representation, which is part of a training's identity: these join that with CPS's settings.
-    pool: Literal["held-out"] | None = field(default=None, repr=False)
+    pool: Literal["held-out", "training"] | None = field(default=None, repr=False)
     cutmix: bool = field(default=True, repr=False)
     evaluating: bool = field(default=True, repr=False)
     kind_first: bool = field(default=False, repr=False)

@@ -46,7 +46,7 @@ class Job:
     labelled: Sequence[StoredCase]
     #: Cases that may be watched while training (a validation curve) and must decide nothing.
     watched: Sequence[StoredCase]
-    #: The unlabelled images of the named pool (``CPSSettings.pool``); only rows under CPS ask for them.
+    #: The unlabelled images of the named pool (one of ``results.POOLS``); only rows under CPS ask for them.
     pool: Callable[[str], Sequence[StoredCase]]
     #: What tells this job's data from another's: cohort, preprocessing, the cases' names.
     identity: dict[str, Any]
@@ -99,5 +99,5 @@ class System(Protocol):
         ...
 
     def pool(self, settings: Settings) -> str:
-        """Which unlabelled images its training reads: a name of ``CPSSettings.pool``, or ``none``."""
+        """Which unlabelled images its training reads: one of ``results.POOLS``."""
         ...

@@ -19,6 +19,11 @@ class Fold:
     training: tuple[str, ...]
     validation: tuple[str, ...]
 
+    def partition(self, one_in: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The training cases where one in so many is labelled: those, and the others. 1 in 8 are half of 1 in 4."""
+        labelled = self.training[::one_in]
+        return labelled, tuple(name for name in self.training if name not in labelled)
+
 
 def make_folds(
     structures: Mapping[str, frozenset[int]], n_folds: int, seed: int, subjects: Mapping[str, str] | None = None

@@ -220,9 +220,28 @@ def test_cps_has_measured_what_is_told() -> None:
         for row in CPS_COMPARISON
     }
     assert {row: cells for row, *cells in table(MEASURED, "|row,stage1alone|")} == reached
-    assert f"reaches {reached[EQUAL_TIME.title][0]} on another machine, more than the whole of SSHSNet" in words(README)
     for mean in ("mean of subjects", "mean of classes"):
         assert cps[EQUAL_TIME.title].xs(mean, level="quantity").min() > ELSEWHERE[OURS.title, "validation", mean]
+
+
+def test_cps_where_labels_are_few_has_measured_what_is_told() -> None:
+    few = pd.read_csv(REFERENCE / "labels.csv").pivot(index=["labelled", "row"], columns="quantity", values="value")
+    reached = few.apply(lambda of: f"{of['mean of subjects']:.2f} / {of['mean of classes']:.2f}", axis="columns")
+    told = {labelled: cells for labelled, *cells in table(MEASURED, "|labelledcases|")}
+    columns = [f"SSHSNet-2D-{row}" for row in ("CPS", "w/o-CPS", "w/o-CPS, equal time")]
+    assert told == {labelled: list(cells) for labelled, cells in reached.unstack()[columns].iterrows()}
+    at_64, at_8 = (reached[labelled, EQUAL_TIME.title] for labelled in ("64 (1 in 1)", "8 (1 in 8)"))
+    assert f"reaches {at_64}, more than the whole of SSHSNet" in words(README)
+    assert f"eight cases give {at_8}" in words(README)
+    for mean in ("mean of subjects", "mean of classes"):
+        assert few[mean]["64 (1 in 1)", EQUAL_TIME.title] > BY_EFFORT[1][OURS.title, "validation", mean]
+    scarce = ["4 (1 in 16)", "8 (1 in 8)", "16 (1 in 4)"]
+    steps, time = (few.xs(row, level="row") for row in columns[1:])
+    behind = [[f"{-of:.0f}" for of in rows["CPS minus row"][scarce]] for rows in (time, steps)]
+    told_behind = "by {}, {} and {} points at equal time, by {}, {} and {} at equal steps"
+    assert told_behind.format(*behind[0], *behind[1]) in words(README)
+    assert list(steps.index[steps["high"] < 0]) == scarce[:1]
+    assert (time["high"] < 0).all()
 
 
 def test_the_baselines_as_released_have_measured_what_is_told() -> None:

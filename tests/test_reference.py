@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from sshsnet_core.evaluation.comparison import (
+    compare_partitions,
     compare_released,
     compare_seeds,
     compare_switches,
@@ -15,7 +16,7 @@ from sshsnet_core.evaluation.comparison import (
 )
 from sshsnet_core.evaluation.results import read_provenance, read_results
 from sshsnet_core.evaluation.tables import write_table
-from sshsnet_core.methods.rows import AS_RELEASED, CPS_COMPARISON, PARTS, SWITCHES, method_by_key
+from sshsnet_core.methods.rows import AS_RELEASED, CPS_COMPARISON, PARTITIONS, PARTS, SWITCHES, method_by_key
 from sshsnet_core.study import REPOSITORY
 
 REFERENCE = REPOSITORY / "figures" / "reference"
@@ -27,7 +28,7 @@ OTHER_MACHINE = REFERENCE / "other_machine"
     ("kept", "number"),
     [
         *(("reference", 1), ("reference", 2), ("reference/other_machine", 1), ("reference/other_machine", 2)),
-        *(("reference/effort4", 1), ("gpu", 1), ("gpu", 2)),
+        *(("reference/folds5", 1), ("reference/effort4", 1), ("gpu", 1), ("gpu", 2)),
     ],
 )
 def test_the_tables_follow_from_the_scores(kept: str, number: int, tmp_path: Path) -> None:
@@ -39,7 +40,9 @@ def test_the_tables_follow_from_the_scores(kept: str, number: int, tmp_path: Pat
     assert pages == {page.name: page.read_text(encoding="utf-8") for page in folder.glob(f"table{number}*")}
 
 
-@pytest.mark.parametrize("kept", ["reference", "reference/other_machine", "reference/effort4", "gpu"])
+@pytest.mark.parametrize(
+    "kept", ["reference", "reference/other_machine", "reference/folds5", "reference/effort4", "gpu"]
+)
 def test_what_each_part_is_worth_follows_from_the_scores(kept: str, tmp_path: Path) -> None:
     folder = REPOSITORY / "figures" / kept
     parts = [(part.choice, part.turned.title, part.base.title) for part in PARTS]
@@ -54,6 +57,15 @@ def seeds() -> pd.DataFrame:
     return compare_seeds({seed: read_results(folder) for seed, folder in folders.items()}, CPS_COMPARISON)
 
 
+def labels() -> pd.DataFrame:
+    """Of all 64 labelled cases of fold 0 one in so many is labelled."""
+    partitions = {
+        f"{64 // one_in} (1 in {one_in})": {name: row.title for name, row in rows.items()}
+        for one_in, rows in PARTITIONS.items()
+    }
+    return compare_partitions(read_results(REFERENCE / "results"), partitions)
+
+
 def released() -> pd.DataFrame:
     pairs = [(row.title, method_by_key(row.key.removesuffix("-released")).title) for row in AS_RELEASED]
     return compare_released(read_results(REFERENCE / "results"), pairs)
@@ -66,8 +78,13 @@ def switches() -> pd.DataFrame:
 
 @pytest.mark.parametrize(
     ("folder", "name", "compare"),
-    [(OTHER_MACHINE, "cps", seeds), (REFERENCE, "released", released), (REFERENCE, "switches", switches)],
-    ids=["cps", "released", "switches"],
+    [
+        (OTHER_MACHINE, "cps", seeds),
+        (REFERENCE, "labels", labels),
+        (REFERENCE, "released", released),
+        (REFERENCE, "switches", switches),
+    ],
+    ids=["cps", "labels", "released", "switches"],
 )
 def test_what_else_is_compared_follows_from_the_scores(
     folder: Path, name: str, compare: Callable[[], pd.DataFrame], tmp_path: Path

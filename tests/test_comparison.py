@@ -125,6 +125,15 @@ def test_a_switch_is_held_against_the_row_without_it() -> None:
     assert line["low"] < -1.5 < line["high"]
 
 
+def test_an_ensemble_is_not_held_against_a_single_network() -> None:
+    both = {(f"case {n}", "L3"): 0.8 for n in range(8)}
+    single = scores("SSHSNet, inductive", both).assign(split="test")
+    ensemble = scores("SSHSNet", both).assign(split="test", fold="0+1")
+    pair = [("the pool", "SSHSNet", "SSHSNet, inductive")]
+    assert compare_switches(pd.concat([single, ensemble]), pair, "test").empty
+    assert len(compare_switches(pd.concat([single.assign(fold="0+1"), ensemble]), pair, "test")) == 1
+
+
 def test_what_each_fold_alone_would_have_shown_stands_beside_their_mean() -> None:
     # Two folds of four subjects each: the turned row gains 3 points in one and loses 1 in the other.
     folds = {f"case {n}": str(n // 4) for n in range(8)}

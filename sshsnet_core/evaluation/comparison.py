@@ -87,20 +87,19 @@ def compare_switches(
 
     ``MEANS`` of the turned row on the held-out cases or another split (DSC in percent), its ``difference`` from the row
     that it is held against (points of the mean of subjects) with the 95 % interval over subjects and Wilcoxon's ``p``.
-    A switch without results of both is left out. Where several folds were held out, columns ``fold <k>`` hold the
-    difference on the subjects of each: what one training alone would have shown.
+    A switch without results of both by the same folds is left out. Where several folds were held out, columns
+    ``fold <k>`` hold the difference on the subjects of each: what one training alone would have shown.
     """
     lines = []
-    fold_of = results[results["split"] == split].drop_duplicates("case").set_index("case")["fold"]
     for name, turned, base in switches:
         subjects = [scores_by_subject(results, title, split).mean(axis=1) for title in (turned, base)]
-        if any(scores.empty for scores in subjects):
+        difference, (low, high), p, n = paired(*subjects)
+        if not n:
             continue
-        difference, (low, high), p, _ = paired(*subjects)
         means = summarise(results, {turned: {}}, split).set_index("structure")["mean"]
         line = {"switch": name, "against": base, **{mean: means[mean] for mean in MEANS}}
         lines.append({**line, "difference": difference, "low": low, "high": high, "p": p})
-        by_fold = (subjects[0] - subjects[1]).dropna().groupby(fold_of).mean()
+        by_fold = (subjects[0] - subjects[1]).dropna().groupby("fold").mean()
         if len(by_fold) > 1:
             lines[-1] |= {f"fold {fold}": difference for fold, difference in by_fold.items()}
     folds = sorted({column for line in lines for column in line if column.startswith("fold ")})

@@ -50,6 +50,9 @@ def summarise(results: pd.DataFrame, rows: Published, split: str = "validation")
 def scores_by_subject(results: pd.DataFrame, row: str, split: str) -> pd.DataFrame:
     """A row's DSC in percent, one line a subject and one column a structure, NaN where it was not scored.
 
+    The lines are known by case and fold, so that rows side by side are only compared where the same folds' networks
+    have segmented a case: an ensemble of five is no fair pair for a single network.
+
     Raises ``ResultsError`` where a case was scored twice.
     """
     scores = results[(results["metric"] == "dsc") & (results["split"] == split) & (results["method"] == row)]
@@ -60,7 +63,7 @@ def scores_by_subject(results: pd.DataFrame, row: str, split: str) -> pd.DataFra
             f"{row}: the case {twice.iloc[0]['case']} {scored}; the results come from different divisions into folds "
             "or different ensembles. Delete the older ones or measure them again."
         )
-    wide = scores.pivot(index="case", columns="structure", values="value")
+    wide = scores.pivot(index=["case", "fold"], columns="structure", values="value")
     return 100 * wide.reindex(columns=list(NAMES)).astype(float)
 
 

@@ -35,7 +35,7 @@ help: ## this list
 study: $(VENV)/.installed ## run the study: preprocess, train all rows, evaluate, draw Tables 1 and 2 and the figures
 	$(IN_VENV) $(PYTHON) -m sshsnet_core study $(ROW) --profile "$(PROFILE)" --folds $(FOLDS) --effort $(EFFORT)
 
-table1: $(VENV)/.installed ## the first half of it: SSHSNet and its five variations, Table 1
+table1: $(VENV)/.installed ## SSHSNet and its five variations alone: Table 1
 	$(IN_VENV) $(PYTHON) -m sshsnet_core study table1 --profile "$(PROFILE)" --folds $(FOLDS) --effort $(EFFORT)
 
 cps: $(VENV)/.installed ## study cross pseudo supervision alone, at equal steps and at equal time

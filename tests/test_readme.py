@@ -109,6 +109,10 @@ def test_a_gpu_has_measured_what_is_told() -> None:
         for row in values.index.unique("row")
     }
     assert {row: cells for row, *cells in table(MEASURED, "|rowonaGPU|")} == expected
+    of = parts(REPOSITORY / "figures" / "gpu").xs(IMAGES["validation"], level="images").loc[["CTAM", "CPS"]]
+    (ctam, cps), of_p = of["difference"], [f"{p:.1g}".lstrip("0") for p in of["p"]]
+    told = f"by {-ctam:.1f} points, and CPS is ahead at equal steps, by {cps:.1f} ([with intervals](gpu/parts.md), p"
+    assert f"{told} {of_p[0]} and {of_p[1]}, uncorrected; one training each)" in words(MEASURED)
 
 
 def parts(folder: Path) -> pd.DataFrame:
@@ -189,6 +193,13 @@ def test_each_part_was_worth_in_each_fold_what_is_told() -> None:
     assert f"by {held_out:.1f} points in the mean. CPS at equal steps" in words(README)
     assert f"and costs {-lost['difference']:.1f} on the test images" in words(MEASURED)
     assert lost["high"] < 0
+    gained = parts(REPOSITORY / "figures" / "gpu").xs(IMAGES["validation"], level="images").loc["CPS"]
+    of_all = of_parts["difference"]["CPS", IMAGES["validation"]]
+    everywhere = f"{of_all:.1f} over [five folds](#five-folds), {lost['difference']:.1f} on their test images, "
+    assert f"{everywhere}{gained['difference']:+.1f} [on the GPU](#on-a-gpu)" in words(MEASURED)
+    assert "costs a point on test images; on the GPU's cohort it gained one" in words(README)
+    assert round(-lost["difference"]) == round(gained["difference"]) == 1
+    assert gained["low"] > 0
 
 
 @pytest.mark.parametrize("row", ["SSHSNet", "SSHSNet-3D"])

@@ -153,6 +153,8 @@ def test_the_caption_names_what_the_numbers_were_measured_on(results, origin):
         assert fact in text
     assert "folds of 5: SSHSNet 0, 1; SSHSNet-3D 0" in text
     assert "Transductive" not in text
+    assert text.startswith("DSC (%) on the held-out cases, ")
+    assert caption(results, origin, TABLE_1, "validation", shown="Maps").startswith("Maps on the held-out cases, ")
     assert "seed 7 and 8" in caption(results, origin, {**TABLE_1, **TABLE_2}, "validation")
 
 

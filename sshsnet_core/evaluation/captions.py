@@ -19,12 +19,15 @@ OWN_POOL = {"validation": "held-out", "test": "test"}
 Provenances = Sequence[Mapping[str, Any]]
 
 
-def caption(results: pd.DataFrame, provenances: Provenances, rows: Iterable[str], split: str) -> str:
-    """Split, cohort, profile, folds, seed, effort, each row's unlabelled pool, and which rows have seen the images."""
-    shown = results[results["method"].isin(list(rows)) & (results["split"] == split)]
-    if shown.empty:
+def caption(
+    results: pd.DataFrame, provenances: Provenances, rows: Iterable[str], split: str, shown: str = "DSC (%)"
+) -> str:
+    """What is ``shown``, on which images; cohort, profile, folds, seed, effort; each row's unlabelled pool, and which
+    rows have seen the images."""
+    told = results[results["method"].isin(list(rows)) & (results["split"] == split)]
+    if told.empty:
         return f"{NOT_RUN.capitalize()}."
-    methods = list(dict.fromkeys(row for row in rows if row in set(shown["method"])))
+    methods = list(dict.fromkeys(row for row in rows if row in set(told["method"])))
     sidecars = [s for s in provenances if s["split"] == split and set(s["methods"]) & set(methods)]
 
     def each(*keys: str) -> str:
@@ -33,9 +36,9 @@ def caption(results: pd.DataFrame, provenances: Provenances, rows: Iterable[str]
         return " and ".join(sorted({f"{value:g}" if isinstance(value, float) else str(value) for value in values}))
 
     return (
-        f"DSC (%) on {IMAGES[split]}, in native space. Cohort {each('cohort', 'name')} "
+        f"{shown} on {IMAGES[split]}, in native space. Cohort {each('cohort', 'name')} "
         f"({each('cohort', 'fingerprint')}), profile {each('profile')}, "
-        f"{_folds(shown, each('settings', 'cohort', 'folds'), split)}, seed {each('seed')}, effort {each('effort')}. "
+        f"{_folds(told, each('settings', 'cohort', 'folds'), split)}, seed {each('seed')}, effort {each('effort')}. "
         f"{_pools(sidecars, methods, split)}"
     )
 

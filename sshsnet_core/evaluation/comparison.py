@@ -127,14 +127,18 @@ def write_comparison(
     The latter is tidy: the first ``keys`` columns, quantity, value. ``make`` is the target that runs what is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    cells = comparison.apply(lambda column: column.map(partial(_cell, digits=".2g" if column.name == "p" else ".2f")))
-    text = cells.to_markdown(index=False, disable_numparse=True)
+    text = readable(comparison).to_markdown(index=False, disable_numparse=True)
     sentences = [words, f"What is missing has not been run yet: `make {make}` runs it all."]
     if "p" in comparison:
         sentences.append(_INTERVAL_AND_P)
     write_text(folder / f"{name}.md", f"# {title}\n\n{' '.join(sentences)}\n\n{text}\n")
     tidy = comparison.melt(list(comparison.columns[:keys]), var_name="quantity").dropna()
     write_text(folder / f"{name}.csv", tidy.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+
+
+def readable(comparison: pd.DataFrame) -> pd.DataFrame:
+    """A comparison as its page shows it: two decimals, but two digits of a ``p``, which rounded would be 0."""
+    return comparison.apply(lambda column: column.map(partial(_cell, digits=".2g" if column.name == "p" else ".2f")))
 
 
 def _reached(results: pd.DataFrame, title: str) -> dict[str, float]:

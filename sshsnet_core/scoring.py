@@ -45,17 +45,8 @@ def score_test(study: Study, key: str, folds: Sequence[int]) -> Path:
 
 
 def _score(study: Study, key: str, folds: Sequence[int], split: str, cases: Sequence[Case], file: str) -> Path:
-    path, which = study.work / "results" / file, "+".join(map(str, folds))
-    about = {
-        "fold": which,
-        "split": split,
-        "pool": study.pool_name(key),
-        "trainings": study.fingerprints(key, folds),
-        # Of the settings, all that networks are applied by and not trained by.
-        "overlap": study.settings.overlap,
-        "speck_share": study.settings.speck_share,
-    }
-    title = f"{method_by_key(key).title}, fold {which}, {split}"
+    path, about = study.work / "results" / file, study.made_by(key, folds, split)
+    title = f"{method_by_key(key).title}, fold {about['fold']}, {split}"
     if not _measured(path, about):
         with alone(path.with_suffix(".lock"), title):
             if not _measured(path, about):  # by another process, meanwhile

@@ -19,9 +19,9 @@ from sshsnet_core.data.cohorts.phantom import recipe, write_phantom_cohort
 from sshsnet_core.data.patches import PatchSamples
 from sshsnet_core.data.preprocessing import VERSION, Preprocessing
 from sshsnet_core.data.store import Store, StoredCase, build_store
-from sshsnet_core.evaluation.results import provenance, read_results
+from sshsnet_core.evaluation.results import provenance, read_provenance, read_results
 from sshsnet_core.methods.pseudo_labels import PseudoLabelRecord
-from sshsnet_core.methods.rows import method_by_key
+from sshsnet_core.methods.rows import METHODS, method_by_key
 from sshsnet_core.methods.segmenter import Segmenter
 from sshsnet_core.methods.specks import smallest_mm3
 from sshsnet_core.methods.sshsnet import SSHSNet
@@ -204,6 +204,18 @@ class Study:
             for name, stage in self._stages(key, fold).items()
         }
 
+    def made_by(self, key: str, folds: Sequence[int], split: str) -> dict[str, Any]:
+        """What decides the results of a row's networks of these folds on a split, and stands in their sidecar."""
+        return {
+            "fold": "+".join(map(str, folds)),
+            "split": split,
+            "pool": self.pool_name(key),
+            "trainings": self.fingerprints(key, folds),
+            # Of the settings, all that networks are applied by and not trained by.
+            "overlap": self.settings.overlap,
+            "speck_share": self.settings.speck_share,
+        }
+
     def provenance(self, on: str = "", durations_s: Mapping[str, float] | None = None) -> dict[str, Any]:
         """What results of this study have to say of themselves: settings, cohort, versions; ``on`` which device."""
         return provenance(
@@ -228,8 +240,17 @@ class Study:
         return self.work / "predictions" / key / f"fold{fold}" / f"{case}.nii.gz"
 
     def results(self) -> pd.DataFrame:
-        """All results of this effort and seed, tidy."""
-        return read_results(self.work / "results")
+        """All results of this effort and seed, tidy; what other settings made is left out, and a warning names it."""
+        return read_results(self.work / "results", self._is_current)
+
+    def sidecars(self) -> list[dict[str, Any]]:
+        """What the files of these results say of what made them."""
+        return read_provenance(self.work / "results", self._is_current)
+
+    def _is_current(self, sidecar: Mapping[str, Any]) -> bool:
+        keys = [key for key, method in METHODS.items() if method.title in sidecar["methods"]]
+        folds = [int(fold) for fold in sidecar["fold"].split("+")]
+        return all(self.made_by(key, folds, sidecar["split"]).items() <= sidecar.items() for key in keys)
 
     @property
     def figures(self) -> Path:

@@ -137,6 +137,17 @@ def test_test_images_without_truth_leave_a_sidecar_and_no_scores(tmp_path):
     assert len(read_results(tmp_path)) == 1
 
 
+def test_what_is_not_current_is_left_out_and_named(tmp_path):
+    write_results(tmp_path / "a.csv", [row()], origin())
+    write_results(tmp_path / "b.csv", [row(fold="1")], origin() | {"fold": "1"})
+    for read in (read_results, read_provenance):
+        with pytest.warns(UserWarning, match=r"because other settings made them: b\.csv in"):
+            left = read(tmp_path, lambda sidecar: sidecar["fold"] == "0")
+        assert len(left) == 1
+    with pytest.warns(UserWarning, match=r"a\.csv, b\.csv"), pytest.raises(ResultsError, match="No results"):
+        read_results(tmp_path, lambda sidecar: False)
+
+
 def test_results_of_two_cohorts_do_not_meet(tmp_path):
     write_results(tmp_path / "a.csv", [row()], origin())
     write_results(tmp_path / "b.csv", [row(fold="1")], origin("cd34"))

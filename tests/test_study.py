@@ -158,6 +158,15 @@ def test_networks_that_are_applied_otherwise_are_measured_anew(study: Study, oth
     score(study, "2d-wo-pre-cps", 0)
 
 
+def test_what_other_settings_made_is_left_out(study: Study) -> None:
+    """A changed learning rate of stage 2 concerns the rows that have one."""
+    changed = replace(study, settings=study.settings.changed({"train_3d.learning_rate": 0.5}))
+    with pytest.warns(UserWarning, match=r"sshsnet-fold0-validation\.csv"):
+        left = set(changed.results()["method"])
+    assert {"SSHSNet", "SSHSNet-w/o-CTAM"}.isdisjoint(left)
+    assert {"SSHSNet-2D-CPS", "2D nnU-Net"} <= left < set(study.results()["method"])
+
+
 def test_an_interrupted_scoring_goes_on_where_it_was(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     key = "2d-wo-pre-cps"
     path = study.work / "results" / f"{key}-fold0-validation.csv"
@@ -274,6 +283,7 @@ def test_predict_tells_bad_input_in_one_line_and_writes_nothing(environment: dic
     [
         (("study", "--profile", "huge"), "No profile 'huge'"),
         (("study", "--folds", "6"), "FOLDS must be 1 to 5"),
+        (("study", "labels", "--folds", "2"), "labels is compared on fold 0 alone"),
         (("study", "cotter"), "No method 'cotter'; known are"),
         (("predict", "x.nii.gz", "-o", "out", "--method", "unet"), "No method 'unet'; known are"),
         (("study", "--effort", "0"), "must be more than 0, not 0"),

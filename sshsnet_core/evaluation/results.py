@@ -8,7 +8,8 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -35,6 +36,9 @@ FOLD = {"validation": r"\d+", "test": r"\d+(\+\d+)*"}
 TOLD = ("cohort", "durations_s", "effort", "fold", "pool", "profile", "seed", "settings", "split")
 POOLS = ("test", "held-out", "training", "folder", "none")
 
+#: Whether a sidecar tells of what the settings at hand would make.
+Current = Callable[[Mapping[str, Any]], bool]
+
 
 class ResultsError(StudyError, ValueError):
     """Results that cannot be read or that no honest table can be made of; the message names the file."""
@@ -59,22 +63,25 @@ def write_results(path: Path, rows: Iterable[Mapping[str, Any]], provenance: Map
     write_text(path, frame[list(COLUMNS)].to_csv(index=False, lineterminator="\n"))
 
 
-def read_results(folder: Path) -> pd.DataFrame:
-    """All results of a folder as one frame with the columns ``COLUMNS``.
+def read_results(folder: Path, current: Current | None = None) -> pd.DataFrame:
+    """All results of a folder as one frame with the columns ``COLUMNS``; those that are not ``current`` (see
+    ``read_provenance``) are left out.
 
     Raises ``ResultsError`` where there are none, a file is damaged or has no sidecar, a score occurs twice, or the
     files were measured on different cohorts: such numbers must not meet in one table.
     """
-    paths = _result_files(folder)
     frames = {}
-    for path in paths:
+    for path in _result_files(folder):
         try:
             text = dict.fromkeys(("method", "fold", "case"), str)
             frames[path.name] = pd.read_csv(path, dtype=text, keep_default_na=False)
         except (ValueError, OSError) as error:
             raise ResultsError(f"{path} is not a readable CSV ({error}); delete it and measure it again.") from error
         _check(frames[path.name], path)
-    read_provenance(folder)
+    known = _sidecars(folder, current)
+    frames = {name: frame for name, frame in frames.items() if name in known}
+    if not frames:
+        raise ResultsError(f"No results in {folder} that these settings made; train and score a method first.")
     results = pd.concat(frames, names=["file"]).reset_index("file")
     twice = results[results.duplicated(KEY, keep=False)]
     if not twice.empty:
@@ -83,14 +90,20 @@ def read_results(folder: Path) -> pd.DataFrame:
     return results[list(COLUMNS)].reset_index(drop=True)
 
 
-def read_provenance(folder: Path) -> list[dict[str, Any]]:
-    """The sidecars of a folder's results, in the order of their names.
+def read_provenance(folder: Path, current: Current | None = None) -> list[dict[str, Any]]:
+    """The sidecars of a folder's results, in the order of their names; those that are not ``current`` are left out,
+    and a warning names them.
 
     Test images whose truth is hidden leave a sidecar alone, with no scores and so no ``methods``: these come too.
 
     Raises ``ResultsError`` where one is missing, unreadable or lacks any of ``TOLD``, or where two were measured on
     different cohorts.
     """
+    return list(_sidecars(folder, current).values())
+
+
+def _sidecars(folder: Path, current: Current | None) -> dict[str, dict[str, Any]]:
+    """The sidecars by the name of the CSV that each stands beside."""
     sidecars, cohorts = {}, {}
     for path in sorted({*_result_files(folder), *(p.with_suffix(".csv") for p in Path(folder).glob("*.json"))}):
         sidecar = path.with_suffix(".json")
@@ -111,7 +124,14 @@ def read_provenance(folder: Path) -> list[dict[str, Any]]:
             f"{folder} mixes results of different cohorts ({', '.join(sorted(cohorts.values()))}, among others); "
             "move those of the old cohort away."
         )
-    return list(sidecars.values())
+    left_out = [name for name, sidecar in sidecars.items() if current and not current(sidecar)]
+    if left_out:
+        warnings.warn(
+            f"Left out, because other settings made them: {', '.join(left_out)} in {folder}. "
+            "Delete these files, or measure their rows again.",
+            stacklevel=3,
+        )
+    return {name: sidecar for name, sidecar in sidecars.items() if name not in left_out}
 
 
 def provenance(

@@ -42,13 +42,13 @@ cps: $(VENV)/.installed ## study cross pseudo supervision alone, at equal steps 
 	$(IN_VENV) $(PYTHON) -m sshsnet_core study cps --profile "$(PROFILE)" --folds $(FOLDS) --effort $(EFFORT)
 
 labels: $(VENV)/.installed ## study cross pseudo supervision where only one training case in 16, 8 or 4 is labelled
-	$(IN_VENV) $(PYTHON) -m sshsnet_core study labels --profile "$(PROFILE)" --effort $(EFFORT)
+	$(IN_VENV) $(PYTHON) -m sshsnet_core study labels --profile "$(PROFILE)" --folds $(FOLDS) --effort $(EFFORT)
 
 released: $(VENV)/.installed ## train the baselines as their authors released them, beside our reading of them
-	$(IN_VENV) $(PYTHON) -m sshsnet_core study released --profile "$(PROFILE)" --effort $(EFFORT)
+	$(IN_VENV) $(PYTHON) -m sshsnet_core study released --profile "$(PROFILE)" --folds $(FOLDS) --effort $(EFFORT)
 
 switches: $(VENV)/.installed ## turn our own switches one by one (CTAM as printed, no CutMix, ...), with what each is worth
-	$(IN_VENV) $(PYTHON) -m sshsnet_core study switches --profile "$(PROFILE)" --effort $(EFFORT)
+	$(IN_VENV) $(PYTHON) -m sshsnet_core study switches --profile "$(PROFILE)" --folds $(FOLDS) --effort $(EFFORT)
 
 weights: $(VENV)/.installed ## train the networks that come with the package anew, on phantoms alone (an hour, 8 GB)
 	$(IN_VENV) $(PYTHON) -m sshsnet_core weights

@@ -17,6 +17,8 @@ GRIDS = {
     "released": "the baselines as their authors released them",
     "switches": "our own switches, each turned alone",
 }
+#: Those that compare on fold 0, each with a page of its own.
+COMPARISONS = ("cps", "labels", "released", "switches")
 
 
 def _phantom(arguments: argparse.Namespace) -> None:
@@ -29,22 +31,27 @@ def _phantom(arguments: argparse.Namespace) -> None:
 def _study(arguments: argparse.Namespace) -> None:
     from sshsnet_core.evaluation.tables import table_text
     from sshsnet_core.methods.rows import method_by_key
+    from sshsnet_core.methods.system import gpu_shares
     from sshsnet_core.study import REPOSITORY, Study
 
     study = Study.open(arguments.profile, arguments.effort)
     if not 1 <= arguments.folds <= study.settings.cohort.folds:
         raise SettingsError(f"FOLDS must be 1 to {study.settings.cohort.folds}, not {arguments.folds}.")
+    if arguments.target in COMPARISONS and arguments.folds != 1:
+        raise SettingsError(f"{arguments.target} is compared on fold 0 alone: leave FOLDS at 1.")
     targets = [arguments.target]
     if arguments.target not in GRIDS:
         row = method_by_key(arguments.target)
         targets = [f"{row.key}_fold{fold}_seed{study.seed}".replace("-", "_") for fold in range(arguments.folds)]
+    # Snakemake and the notebooks run in folders of their own.
+    profile = arguments.profile if arguments.profile in PROFILES else str(Path(arguments.profile).resolve())
     config = [f"{name}={getattr(arguments, name):g}" for name in ("folds", "effort")]
     command = [sys.executable, "-m", "snakemake", "-s", str(REPOSITORY / "notebooks" / "Snakefile"), *targets]
     command += ["--cores", "all", "--scheduler", "greedy", "--quiet", "rules", "--rerun-incomplete", "--nolock"]
     command += ["--rerun-triggers", "input", "params", "--directory", str(REPOSITORY)]
-    command += ["--config", f"profile={arguments.profile}", *config]
+    command += ["--resources", f"gpu={gpu_shares()}", "--config", f"profile={profile}", *config]
     subprocess.run(command, check=True)
-    if arguments.target in ("cps", "labels", "released", "switches"):
+    if arguments.target in COMPARISONS:
         print(f"\n{(study.figures / f'{arguments.target}.md').read_text(encoding='utf-8')}\n")
     else:
         numbers = (1,) if arguments.target == "table1" else (1, 2)

@@ -254,7 +254,7 @@ PROFILES = ("smoke", "glance", "mini", "real", "gpu", "paper")
 
 
 def load_settings(profile: str) -> Settings:
-    """The settings of one of ``PROFILES``, or of the path of a YAML file of one's own.
+    """The settings of one of ``PROFILES``, or of the path of a YAML file of one's own; paths in it are relative to it.
 
     Raises ``SettingsError`` for an unknown profile, an unknown key or a value of the wrong type.
     """
@@ -267,9 +267,16 @@ def load_settings(profile: str) -> Settings:
         raise SettingsError(f"No profile {profile!r}: use one of {', '.join(PROFILES)} or the path of a YAML file.")
     try:
         # Through JSON, pydantic's strict mode reads a list as a tuple and still refuses "4" for 4.
-        return Settings.model_validate_json(json.dumps(yaml.safe_load(text)))
+        settings = Settings.model_validate_json(json.dumps(yaml.safe_load(text)))
     except yaml.YAMLError as error:
         raise SettingsError(f"Profile {profile} is not readable YAML: {error}") from error
     except ValidationError as error:
         lines = [f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise SettingsError(f"Profile {profile} cannot be used:\n" + "\n".join(lines)) from error
+    named = {
+        "cohort.root": settings.cohort.root,
+        "cps.pool_folder": settings.cps.pool_folder,
+        "network_2d.weights_file": settings.network_2d.weights_file,
+    }
+    beside = path.resolve().parent
+    return settings.changed({key: str(beside / Path(name).expanduser()) for key, name in named.items() if name})

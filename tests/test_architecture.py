@@ -44,7 +44,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "transfer": GROUND | {"data", "evaluation", "learning.training", "methods", "model", "pictures", "scan", "study"},
     "measurement": GROUND | {"data", "evaluation", "methods", "pictures", "study", "transfer"},
     "__main__": GROUND
-    | {"data", "evaluation", "measurement", "methods.rows", "methods.weights", "model", "scan", "study", "transfer"},
+    | {"data", "evaluation", "measurement", "model", "scan", "study", "transfer"}
+    | {"methods.rows", "methods.system", "methods.weights"},
 }
 #: Libraries that read volumes: only data may know of them.
 FILE_FORMATS = {"nibabel", "SimpleITK"}

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,7 @@ from sshsnet_core.methods.segmenter import Segmenter
 from sshsnet_core.methods.sshsnet import SSHSNet
 from sshsnet_core.methods.stage1 import Stage1
 from sshsnet_core.methods.stage2 import Stage2
-from sshsnet_core.methods.system import Job
+from sshsnet_core.methods.system import Job, gpu_shares
 from sshsnet_core.networks.ctam import CTAM, Concatenation
 from sshsnet_core.networks.deeplab2d import Output2D
 from sshsnet_core.networks.sshsnet import Plain3D, SSHSNet3D
@@ -154,6 +155,15 @@ def test_rows_with_few_labels_are_the_tables_own_otherwise() -> None:
             assert isinstance(whole.system, SSHSNet)
             assert row.system.first is not None
             assert replace(row.system.first, pool=None) == whole.system.first
+
+
+@pytest.mark.parametrize(("gib", "shares"), [((), os.cpu_count()), ((11,), 1), ((80,), 6), ((23, 48), 5)])
+def test_as_many_trainings_at_a_time_as_the_gpus_memory_holds(
+    gib: tuple[int, ...], shares: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: len(gib))
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda gpu: SimpleNamespace(total_memory=gib[gpu] * 2**30))
+    assert gpu_shares() == shares
 
 
 def test_unknown_row() -> None:

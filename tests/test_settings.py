@@ -47,6 +47,16 @@ def test_profile_of_ones_own(tmp_path: Path) -> None:
     assert load_settings(write(tmp_path)).name == "own"
 
 
+def test_paths_in_a_profile_are_relative_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    cohort = {"source": "folder", "root": "volumes"}
+    cps = {"pool": "folder", "pool_folder": "~/scans"}
+    settings = load_settings(write(tmp_path, cohort=cohort, cps=cps, network_2d={"weights_file": "/weights.pth"}))
+    assert settings.cohort.root == str(tmp_path / "volumes")
+    assert settings.cps.pool_folder == str(tmp_path / "home" / "scans")
+    assert settings.network_2d.weights_file == "/weights.pth"
+
+
 def test_settings_cannot_be_changed_afterwards() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load_settings("mini").name = "maxi"  # type: ignore[misc]

@@ -126,7 +126,7 @@ def write_measured(profile: str, root: Path, seeds: int) -> Path:
     results = measure(profile, root, seeds)
     study = Study.open(profile)
     cohorts = read_annotated(root)
-    about = _about(study, cohorts, seeds)
+    about = _about(study, profile, cohorts, seeds)
     tidy = study.runs / "measured" / "real.csv"
     write_text(tidy.with_suffix(".json"), json.dumps(about, indent=2) + "\n")
     write_text(tidy, results.to_csv(index=False, lineterminator="\n"))
@@ -158,11 +158,11 @@ def caption(study: Study, cohorts: Sequence[Cohort], seeds: int) -> str:
     )
 
 
-def _about(study: Study, cohorts: Sequence[Cohort], seeds: int) -> dict[str, object]:
+def _about(study: Study, profile: str, cohorts: Sequence[Cohort], seeds: int) -> dict[str, object]:
     """The sidecar: settings, cohorts and trainings behind the results."""
     scans = without_masks(cohorts)
     trainings = {
-        f"{network}, seed {seed}": fingerprint(Study.open(study.settings.name, seed=seed), pool)
+        f"{network}, seed {seed}": fingerprint(Study.open(profile, seed=seed), pool)
         for seed in range(seeds)
         for network, pool in ((BEFORE, None), (AFTER, scans))
     }

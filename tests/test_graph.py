@@ -101,6 +101,15 @@ def test_graph_convolution(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(convolution(torch.from_numpy(nodes)).detach().numpy(), expected, atol=1e-5)
 
 
+def test_sums_over_voxels_are_in_float32_also_under_autocast(rng: np.random.Generator) -> None:
+    module, dtypes = GraphModule(6).eval(), []
+    for layer in (module.embed, *(convolution.weight for convolution in module.convolutions)):
+        layer.register_forward_hook(lambda layer, inputs, output: dtypes.append((inputs[0].dtype, output.dtype)))
+    with torch.autocast("cpu", torch.bfloat16):
+        module(torch.from_numpy(rng.standard_normal((1, 6, 2, 3, 4)).astype(np.float32)))
+    assert dtypes == [(torch.float32, torch.float32)] * 4
+
+
 def test_graph_module(rng: np.random.Generator) -> None:
     """The whole module, one voxel a row: X (M, C), L = X P, A, G0 = ReLU(A^T X W), three convolutions, back, fused."""
     torch.manual_seed(0)

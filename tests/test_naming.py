@@ -153,6 +153,14 @@ def test_nothing_there_is_said() -> None:
     assert naming.flags == ("No spinal column was found.",)
 
 
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_speck_is_no_column(rows: int) -> None:
+    labels = np.zeros((SLICES, ROWS, COLUMNS), np.uint8)
+    labels[2:4, 60 : 60 + rows, 20:40] = by_name("L3").label
+    naming = name_column(voted(labels), SPACING)
+    assert naming.flags == ("No spinal column was found.",)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_names_are_always_consecutive(seed: int) -> None:
     """Whatever the networks say: a chain without a gap, from below."""

@@ -47,7 +47,7 @@ class Column:
 
     @classmethod
     def of(cls, probabilities: npt.NDArray, spacing_mm: tuple[float, float, float]) -> "Column | None":
-        """The column in a volume; None where no network saw one."""
+        """The column in a volume; None where no network saw one that is longer than two steps."""
         kinds = kind_sums(torch.from_numpy(np.ascontiguousarray(probabilities[None, ..., ::2, ::2])).float())[0].numpy()
         spine = _without_strays(kinds[VERTEBRA] + kinds[DISC] > 0.5)
         if spine is None:
@@ -56,6 +56,8 @@ class Column:
         # Discs have no arches: where 20 classes call an arch vertebra, they hold the axis in its place.
         weight = (spine * (0.15 * kinds[VERTEBRA] + kinds[DISC])).sum(axis=0)
         axis = _axis(weight, rows_mm, columns_mm)
+        if len(axis) < 2:  # a speck has no direction
+            return None
         h, w = probabilities.shape[-2:]
         pixels = np.stack(np.meshgrid(np.arange(h) * spacing_mm[1], np.arange(w) * spacing_mm[2], indexing="ij"), -1)
         _, along = cKDTree(axis).query(pixels.reshape(-1, 2))

@@ -158,7 +158,7 @@ def _epoch(
         losses = module(fabric.to_device(batch))
         optimizer.zero_grad()
         fabric.backward(losses["loss"])
-        # Fabric's own error for gradients that are not finite would stop 16-mixed, which skips such steps by itself.
+        # Gradients that are not finite spoil the weights; the end of the epoch says so, and what to do about it.
         limit = training.settings.gradient_clip
         fabric.clip_gradients(module, optimizer, max_norm=limit, error_if_nonfinite=False)  # type: ignore[arg-type]
         optimizer.step()

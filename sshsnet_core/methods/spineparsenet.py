@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -237,11 +238,13 @@ def _trained(network: CoarseNetwork, sizes: SpineParseNetSettings) -> nn.Module:
 
 def _score(network: CoarseNetwork, sizes: SpineParseNetSettings) -> None:
     """Write down the coarse scores that are not there yet."""
-    missing = [case for case in network.scores if not network.score_path(case).exists()]
-    if not missing:
-        return
-    trained = _trained(network, sizes)
-    with Progress(f"coarse scores{network.name}", total=len(missing), unit="case") as progress:
-        for case in missing:
-            save_scores(network.score_path(case), coarse_scores(trained, case.image, sizes))
-            progress.advance(case.name)
+    # The row may be trained by another process as well: the second waits and finds the scores.
+    with FileLock(network.graph.folder / "scores.lock"):
+        missing = [case for case in network.scores if not network.score_path(case).exists()]
+        if not missing:
+            return
+        trained = _trained(network, sizes)
+        with Progress(f"coarse scores{network.name}", total=len(missing), unit="case") as progress:
+            for case in missing:
+                save_scores(network.score_path(case), coarse_scores(trained, case.image, sizes))
+                progress.advance(case.name)

@@ -83,10 +83,11 @@ class GraphModule(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         side = self.side(x)
         # float32 also under autocast: the sums run over all voxels.
-        assignment = side.float().softmax(dim=1)
-        # A^T (X W) = (A^T X) W, and there are far fewer nodes than voxels.
-        nodes = torch.relu(self.embed(region_pooling(x.float(), assignment)))
-        spread = region_unpooling(self.convolutions(nodes).float(), assignment)
+        with torch.autocast(x.device.type, enabled=False):
+            assignment = side.float().softmax(dim=1)
+            # A^T (X W) = (A^T X) W, and there are far fewer nodes than voxels.
+            nodes = torch.relu(self.embed(region_pooling(x.float(), assignment)))
+            spread = region_unpooling(self.convolutions(nodes), assignment)
         # In X's memory format, so that what follows stays in the faster one.
         spread = arranged(spread)
         return F.relu(self.keep(x)) + self.spread(spread), side

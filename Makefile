@@ -69,7 +69,7 @@ test-browser: $(VENV)/.installed ## open the notebooks in JupyterLab and the mac
 	$(IN_VENV) $(PYTHON) -m pytest -m browser tests/browser
 
 book: $(VENV)/.installed ## render the executed notebooks as a site that opens from the file system (runs/book/index.html)
-	$(IN_VENV) $(PYTHON) -m sshsnet_core.book runs/book --profile "$(PROFILE)"
+	$(IN_VENV) $(PYTHON) -m sshsnet_core.book runs/book --profile "$(PROFILE)" --effort $(EFFORT)
 
 lint: $(VENV)/.installed ## check style and types
 	$(PYTHON) -m ruff check
@@ -77,7 +77,9 @@ lint: $(VENV)/.installed ## check style and types
 	$(PYTHON) -m mypy
 
 lab: $(VENV)/.installed ## open the notebooks in JupyterLab
-	$(IN_VENV) $(PYTHON) -m jupyterlab notebooks
+	@# An uploaded scan is one message to the kernel, which Tornado would cut off at 10 MiB.
+	$(IN_VENV) $(PYTHON) -m jupyterlab notebooks \
+	  --ServerApp.tornado_settings="{'websocket_max_message_size': 2147483648}"
 
 hooks: $(VENV)/.installed ## check every commit before it is made
 	$(PYTHON) -m pre_commit install

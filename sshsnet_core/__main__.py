@@ -44,7 +44,7 @@ def _study(arguments: argparse.Namespace) -> None:
         row = method_by_key(arguments.target)
         targets = [f"{row.key}_fold{fold}_seed{study.seed}".replace("-", "_") for fold in range(arguments.folds)]
     # Snakemake and the notebooks run in folders of their own.
-    profile = arguments.profile if arguments.profile in PROFILES else str(Path(arguments.profile).resolve())
+    profile = arguments.profile if arguments.profile in PROFILES else str(_path(arguments.profile).resolve())
     config = [f"{name}={getattr(arguments, name):g}" for name in ("folds", "effort")]
     command = [sys.executable, "-m", "snakemake", "-s", str(REPOSITORY / "notebooks" / "Snakefile"), *targets]
     command += ["--cores", "all", "--scheduler", "greedy", "--quiet", "rules", "--rerun-incomplete", "--nolock"]
@@ -118,6 +118,11 @@ def _real(arguments: argparse.Namespace) -> None:
     print(write_measured(arguments.profile, arguments.data, arguments.seeds).read_text(encoding="utf-8"))
 
 
+def _path(text: str) -> Path:
+    """For argparse: not every shell expands the ~ of ``make adapt FOLDER=~/scans``."""
+    return Path(text).expanduser()
+
+
 def _count(text: str) -> int:
     """1 or more, for argparse."""
     if not text.isdecimal() or int(text) < 1:
@@ -130,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     phantom = commands.add_parser("phantom", help="write a phantom cohort in MRSpineSeg's file layout")
-    phantom.add_argument("-o", "--output", type=Path, required=True, help="the folder to write to")
+    phantom.add_argument("-o", "--output", type=_path, required=True, help="the folder to write to")
     phantom.add_argument("--workers", type=_count, default=1, help="cases made at once (default 1)")
     phantom.set_defaults(run=_phantom)
 
@@ -141,8 +146,8 @@ def _parser() -> argparse.ArgumentParser:
     study.set_defaults(run=_study)
 
     predict = commands.add_parser("predict", help="segment volumes with the networks that come with the package")
-    predict.add_argument("images", type=Path, nargs="+", metavar="SCAN", help="a NIfTI or MetaImage volume")
-    predict.add_argument("-o", "--output", type=Path, required=True, help="the folder for label map, picture and JSON")
+    predict.add_argument("images", type=_path, nargs="+", metavar="SCAN", help="a NIfTI or MetaImage volume")
+    predict.add_argument("-o", "--output", type=_path, required=True, help="the folder for label map, picture and JSON")
     networks = predict.add_mutually_exclusive_group()
     weights = "phantom (default, shipped), the name of adapted ones, or the path of a .safetensors file"
     networks.add_argument("--weights", default="phantom", help=weights)
@@ -157,17 +162,17 @@ def _parser() -> argparse.ArgumentParser:
     predict.set_defaults(run=_predict)
 
     weights_command = commands.add_parser("weights", help="train the networks of the package anew, on phantoms alone")
-    weights_command.add_argument("-o", "--output", type=Path, help="the file to write (default: the package's own)")
+    weights_command.add_argument("-o", "--output", type=_path, help="the file to write (default: the package's own)")
     weights_command.set_defaults(run=_weights)
 
     adapt = commands.add_parser("adapt", help="train networks on, with a folder of unlabelled scans under CPS")
-    adapt.add_argument("folder", type=Path, help="a folder of sagittal NIfTI or MetaImage volumes")
+    adapt.add_argument("folder", type=_path, help="a folder of sagittal NIfTI or MetaImage volumes")
     adapt.add_argument("--name", default="adapted", help="what predict will call the result (default adapted)")
     adapt.add_argument("--weights", default="phantom", help="the weights to start from (default phantom)")
     adapt.set_defaults(run=_adapt)
 
     real = commands.add_parser("real", help="measure before and after the adaptation, where somebody has annotated")
-    real.add_argument("data", type=Path, help="a folder with vertebrae_labelled/, vertebrae_images_only/ and the like")
+    real.add_argument("data", type=_path, help="a folder with vertebrae_labelled/, vertebrae_images_only/ and the like")
     real.add_argument("--seeds", type=_count, default=3, help="trainings to average over (default 3)")
     real.add_argument("--profile", default="real", help="whose networks (default real)")
     real.set_defaults(run=_real)

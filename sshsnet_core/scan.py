@@ -81,10 +81,15 @@ def segment_scan(
     ``naming``, a switch outside the paper's rows: None turns it on for weights files alone. ``bodies`` leaves posterior
     elements out.
 
-    Raises ``VolumeError`` for an unreadable scan, and ``SettingsError`` where the networks do not know bodies apart;
-    nothing is written then.
+    Raises ``VolumeError`` for an unreadable scan and for a label map in the way that no earlier call has written, and
+    ``SettingsError`` where the networks do not know bodies apart; nothing is written then.
     """
     path = Path(path)
+    label_map, picture, report = (
+        folder / f"{stem(path)}_{end}" for end in ("labels.nii.gz", "overlay.jpg", "structures.json")
+    )
+    if label_map.exists() and not report.exists():
+        raise VolumeError(f"{label_map} is somebody's own and would be overwritten: name another folder (-o).")
     print(NOT_FOR_CLINICAL_USE)
     _say(path, "reading")
     image = read_image(path)
@@ -100,9 +105,6 @@ def segment_scan(
     told = named.flags if named and structures else ()
     warnings = [*doubts(structures, named is not None), *told, *unlike]
 
-    label_map, picture, report = (
-        folder / f"{stem(path)}_{end}" for end in ("labels.nii.gz", "overlay.jpg", "structures.json")
-    )
     view = View(image.array, image.geometry.spacing, {model.title: segmented.labels})
     result = SegmentedScan(view, structures, named, warnings, (label_map, picture, report))
     jpeg = Lightbox(view).frame([Panel(NO_LABELS), Panel(model.title)], Look(view.middle)).jpeg
@@ -159,8 +161,11 @@ def choose_scan(uploads: Iterable[Mapping[str, Any]], scan: str, folder: Path, c
     if received and not volumes:
         names = ", ".join(path.name for path, _ in received)
         raise VolumeError(f"{names}: none is NIfTI (.nii, .nii.gz) or MetaImage (.mha, .mhd with its .raw).")
+    if not received and scan:
+        return Path(scan).expanduser()
     if not received:
-        return Path(scan).expanduser() if scan else write_stranger(folder, cohort)
+        print("No scan has arrived and none is named: a phantom stands in for one.")
+        return write_stranger(folder, cohort)
     folder.mkdir(parents=True, exist_ok=True)
     for path, content in received:
         write_bytes(path, content)

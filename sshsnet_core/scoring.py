@@ -31,7 +31,7 @@ def score(study: Study, key: str, fold: int) -> Path:
     """
     cases = {case.name: case for case in study.cohort.labelled}
     held_out = [cases[name] for name in study.folds[fold].validation]
-    return _score(study, key, [fold], "validation", held_out, f"{key}-fold{fold}-validation.csv")
+    return _score(study, key, [fold], "validation", held_out)
 
 
 def score_test(study: Study, key: str, folds: Sequence[int]) -> Path:
@@ -41,11 +41,11 @@ def score_test(study: Study, key: str, folds: Sequence[int]) -> Path:
     hidden, they are what is handed in. Returns the path of the sidecar, which is there with or without scores.
     ``TrainingError`` where the row has not been trained on all of these folds.
     """
-    return _score(study, key, folds, "test", study.cohort.unlabelled, f"{key}-test.csv").with_suffix(".json")
+    return _score(study, key, folds, "test", study.cohort.unlabelled).with_suffix(".json")
 
 
-def _score(study: Study, key: str, folds: Sequence[int], split: str, cases: Sequence[Case], file: str) -> Path:
-    path, about = study.work / "results" / file, study.made_by(key, folds, split)
+def _score(study: Study, key: str, folds: Sequence[int], split: str, cases: Sequence[Case]) -> Path:
+    path, about = study.result_path(key, split, folds[0]), study.made_by(key, folds, split)
     title = f"{method_by_key(key).title}, fold {about['fold']}, {split}"
     if not _measured(path, about):
         with alone(path.with_suffix(".lock"), title):

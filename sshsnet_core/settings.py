@@ -258,7 +258,7 @@ def load_settings(profile: str) -> Settings:
 
     Raises ``SettingsError`` for an unknown profile, an unknown key or a value of the wrong type.
     """
-    path = Path(profile)
+    path = Path(profile).expanduser()
     if profile in PROFILES:
         text = files("sshsnet_core.profiles").joinpath(f"{profile}.yaml").read_text(encoding="utf-8")
     elif path.suffix in {".yaml", ".yml"} and path.is_file():

@@ -247,6 +247,15 @@ class Study:
         """What the files of these results say of what made them."""
         return read_provenance(self.work / "results", self._is_current)
 
+    def result_path(self, key: str, split: str, fold: int) -> Path:
+        """Where the scores of a row lie: of the cases that ``fold`` held out, or of the test images."""
+        return self.work / "results" / (f"{key}-test.csv" if split == "test" else f"{key}-fold{fold}-{split}.csv")
+
+    def is_measured(self, key: str, split: str, fold: int) -> bool:
+        """Whether scores and label maps of a row are there, made by the networks that these settings train."""
+        sidecar = self.result_path(key, split, fold).with_suffix(".json")
+        return sidecar.exists() and self._is_current(json.loads(sidecar.read_text(encoding="utf-8")))
+
     def _is_current(self, sidecar: Mapping[str, Any]) -> bool:
         keys = [key for key, method in METHODS.items() if method.title in sidecar["methods"]]
         folds = [int(fold) for fold in sidecar["fold"].split("+")]

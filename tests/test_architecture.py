@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # A network comes to the study through its method.
     "study": GROUND | {"data", "methods", "evaluation"},
     "scoring": GROUND | {"data", "evaluation", "methods", "study"},
-    "views": GROUND | {"data", "methods", "pictures", "study"},
+    "views": GROUND | {"data", "evaluation", "methods", "pictures", "study"},
     # Networks of a file or of the study, ready for scans from anywhere.
     "model": GROUND | {"data", "evaluation", "methods", "study"},
     # One scan through everything, for the command line and for a notebook.

@@ -92,6 +92,11 @@ def test_an_edited_notebook_is_outdated(notebook: Path, tmp_path: Path) -> None:
 def test_a_notebook_is_run_at_the_profile(notebook: Path, tmp_path: Path) -> None:
     copy = execute(notebook, tmp_path / "executed", "smoke")
     assert parameters(nbformat.read(copy, as_version=4)) == {"profile": "smoke"}
+    with_effort = nbformat.read(notebook, as_version=4)
+    with_effort.cells[0].source += "\neffort = 1"
+    nbformat.write(with_effort, tmp_path / "03_y.ipynb")
+    at_four = execute(tmp_path / "03_y.ipynb", tmp_path / "executed", "smoke", 4.0)
+    assert parameters(nbformat.read(at_four, as_version=4)) == {"profile": "smoke", "effort": 4.0}
     assert find_execution(notebook, [tmp_path / "executed"]) == copy
 
 

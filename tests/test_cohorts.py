@@ -102,6 +102,16 @@ def test_the_pool_of_a_labelled_folder_knows_no_masks(folder: Path) -> None:
     assert {case.labels for case in pool.cases} == {None}
 
 
+@pytest.mark.parametrize("name", ["a_labels.nii.gz", "a-Mask.mha", "seg.nii", "mask_case1.nii.gz"])
+def test_masks_among_scans_are_refused(tmp_path: Path, name: str) -> None:
+    for scan in ("a.nii.gz", "unmasked_T2w.nii.gz", "labelled.nii"):
+        touch(tmp_path / scan)
+    assert len(read_folder(tmp_path).unlabelled) == 3
+    touch(tmp_path / name)
+    with pytest.raises(CohortError, match=f"{name} is a mask by its name"):
+        read_folder(tmp_path)
+
+
 def test_a_flat_folder_is_unlabelled(tmp_path: Path) -> None:
     touch(tmp_path / "b.mha")
     touch(tmp_path / "a.nii")

@@ -346,6 +346,22 @@ def test_an_upload_comes_before_a_path_and_a_path_before_a_phantom(study, strang
         choose_scan([{"name": "notes.txt", "content": b""}], "", tmp_path / "no", cohort)
 
 
+def test_somebody_elses_labels_are_never_overwritten(row, stranger, tmp_path):
+    own = tmp_path / "stranger_labels.nii.gz"
+    own.write_bytes(b"drawn by hand")
+    with pytest.raises(VolumeError, match=r"stranger_labels\.nii\.gz is somebody's own"):
+        segment_scan(row, stranger, tmp_path)
+    assert [path.read_bytes() for path in tmp_path.glob("stranger*")] == [b"drawn by hand"]
+    own.unlink()
+    for _ in range(2):  # what an earlier call has written may be
+        assert segment_scan(row, stranger, tmp_path).files[0] == own
+
+
+def test_a_phantom_that_stands_in_for_a_scan_is_called_one(tmp_path, capsys):
+    choose_scan([], "", tmp_path, load_settings("smoke").cohort)
+    assert "a phantom stands in" in capsys.readouterr().out
+
+
 def test_the_stranger_is_a_phantom_that_no_cohort_holds(study, stranger):
     cohort = study.settings.cohort
     image = read_image(stranger)

@@ -122,10 +122,11 @@ def test_absolute_paths_are_recognised(text: str, found: bool) -> None:
     [
         ("study PROFILE=smoke FOLDS=2 EFFORT=3", '-m sshsnet_core study all --profile "smoke" --folds 2 --effort 3'),
         ("study ROW=cotr", '-m sshsnet_core study cotr --profile "mini" --folds 1 --effort 1'),
-        ("released PROFILE=smoke", '-m sshsnet_core study released --profile "smoke" --effort 1'),
-        ("labels PROFILE=smoke", '-m sshsnet_core study labels --profile "smoke" --effort 1'),
+        ("released PROFILE=smoke", '-m sshsnet_core study released --profile "smoke" --folds 1 --effort 1'),
+        ("labels PROFILE=smoke", '-m sshsnet_core study labels --profile "smoke" --folds 1 --effort 1'),
         ("test", "-m pytest --nbval-lax notebooks"),
         ("lab", "-m jupyterlab notebooks"),
+        ("book EFFORT=4", '-m sshsnet_core.book runs/book --profile "mini" --effort 4'),
     ],
 )
 def test_each_target_alone_sets_up_the_environment_first(target: str, expected: str) -> None:

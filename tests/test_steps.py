@@ -9,12 +9,13 @@ from matplotlib.text import Text
 from sshsnet_core.pictures.overlay import View
 from sshsnet_core.pictures.steps import difference_figure, planes_figure, steps_figure
 
-SPACING = (4.0, 0.5, 0.5)
+Spacing = tuple[float, float, float]
+SPACING: Spacing = (4.0, 0.5, 0.5)
 
 
-def view(shape: tuple[int, int, int] = (3, 40, 20), **labels: np.ndarray) -> View:
+def view(shape: tuple[int, int, int] = (3, 40, 20), spacing: Spacing = SPACING, **labels: np.ndarray) -> View:
     image = np.random.default_rng(0).uniform(1, 100, shape).astype(np.float32)
-    return View(image, SPACING, labels)
+    return View(image, spacing, labels)
 
 
 def texts(figure: Figure) -> list[str]:
@@ -60,6 +61,17 @@ def test_changed_voxels_are_marked_on_the_slice_that_changed_most() -> None:
     figure = difference_figure(view(there=labels, back=moved), "A volume.")
     assert any("2.50 % of this slice differs" in text for text in texts(figure))
     assert any("Slice 2." in text for text in texts(figure))
+    picture = np.asarray(figure.axes[2].images[0].get_array())
+    assert (picture == (238, 51, 119)).all(axis=2).sum() == 20
+
+
+def test_a_difference_is_drawn_in_true_proportions() -> None:
+    labels = np.zeros((3, 40, 20), np.uint8)
+    labels[:, 10:30, 5:15] = 3
+    figure = difference_figure(
+        view(spacing=(4.0, 0.6, 0.5), there=labels, back=np.roll(labels, 1, axis=1)), "A volume."
+    )
+    assert [axes.get_aspect() for axes in figure.axes] == [pytest.approx(1.2)] * 3
     picture = np.asarray(figure.axes[2].images[0].get_array())
     assert (picture == (238, 51, 119)).all(axis=2).sum() == 20
 

@@ -45,14 +45,16 @@ def find_execution(notebook: Path, folders: Sequence[Path]) -> Path | None:
     return None
 
 
-def execute(notebook: Path, folder: Path, profile: str) -> Path:
-    """Run a notebook at ``profile``, otherwise as it stands; the path of its executed copy in ``folder``.
+def execute(notebook: Path, folder: Path, profile: str, effort: float = 1.0) -> Path:
+    """Run a notebook at a profile and effort, otherwise as it stands; the path of its executed copy in ``folder``.
 
     A notebook about another profile than the study's keeps its own: 00 and 08 mean nothing at any other. Raises
     ``BookError`` where a cell fails.
     """
     executed = folder / notebook.name
-    given = {"profile": profile} if _defaults(notebook)["profile"] == STUDIED or profile == TESTED else {}
+    known, given = _defaults(notebook), dict[str, Any]()
+    if known["profile"] == STUDIED or profile == TESTED:
+        given = {name: value for name, value in {"profile": profile, "effort": effort}.items() if name in known}
     try:
         run_notebook(notebook, executed, given)
     except PapermillExecutionError as error:

@@ -7,10 +7,10 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import center_of_mass, distance_transform_edt, find_objects, label
 
-from sshsnet_core.anatomy import DISCS, N_CLASSES, STRUCTURES
+from sshsnet_core.anatomy import ARCHES, DISCS, N_CLASSES, STRUCTURES
 
-#: RGB of every label; the background's is never drawn.
-COLOURS = np.array([(0, 0, 0), *(structure.colour for structure in STRUCTURES)], np.uint8)
+#: RGB of every label, of arches, where they are told apart, too; the background's is never drawn.
+COLOURS = np.array([(0, 0, 0), *(structure.colour for structure in (*STRUCTURES, *ARCHES))], np.uint8)
 OUTLINE = np.array((255, 255, 255), np.uint8)
 
 

@@ -80,18 +80,19 @@ def difference_figure(view: View, caption: str) -> Figure:
     (first, before), (second, after) = view.labels.items()
     changed = before != after
     index = int(changed.sum(axis=(1, 2)).argmax()) if changed.any() else view.middle
-    spacing = view.spacing_mm[1:]
+    _, row, column = view.spacing_mm
     grey = slice_to_grey(view.image[index], grey_limits(view.image))
     rows, columns = (_around(before[index].any(axis=axis)) for axis in (1, 0))
-    pictures = {name: overlay(grey, labels[index], spacing)[rows, columns] for name, labels in view.labels.items()}
-    marked = overlay(grey, None, spacing)
+    # In the file's own pixels, of which some changed; drawn as high as they are wide in mm.
+    pictures = {name: overlay(grey, labels[index])[rows, columns] for name, labels in view.labels.items()}
+    marked = overlay(grey)
     marked[changed[index]] = [round(255 * value) for value in to_rgb(_CHANGED)]
     pictures[f"{100 * changed[index].mean():.2f} % of this slice differs"] = marked[rows, columns]
     with plt.rc_context(STYLE):
         figure, panels = plt.subplots(1, 3, figsize=(PAGE_WIDTH, 4.6), layout="constrained")
         for axes, (name, picture) in zip(panels, pictures.items(), strict=True):
             _bare(axes)
-            axes.imshow(picture, interpolation="nearest")
+            axes.imshow(picture, interpolation="nearest", aspect=row / column)
             axes.set_title(name)
         key = Patch(color=_CHANGED, label=f'where "{first}" and "{second}" differ')
         foot(figure, f"{caption} Slice {index}.", [key])

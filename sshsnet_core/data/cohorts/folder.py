@@ -7,6 +7,9 @@ from sshsnet_core.annotation import PAPER, Annotation
 from sshsnet_core.data.cohorts.base import Case, Cohort, CohortError
 from sshsnet_core.data.volumes import is_volume, stem
 
+#: How label maps are called by this package, by the challenge and by most others.
+_MASK = re.compile(r"(^|[_-])(labels?|masks?|msk|seg|segmentation)$|^mask_")
+
 
 def read_folder(root: Path, annotation: Annotation = PAPER) -> Cohort:
     """The NIfTI and MetaImage files below ``root`` as labelled cases, or as unlabelled ones where ``root`` is flat.
@@ -14,13 +17,16 @@ def read_folder(root: Path, annotation: Annotation = PAPER) -> Cohort:
     Masks carry our class numbers (anatomy.py) and their image's name; ``annotation`` says what they mark. A name that
     begins with ``sub-X_``, as BIDS writes it, belongs to subject X, so that folds keep a subject's scans together.
 
-    Raises ``CohortError`` for a missing or empty folder, an image without a mask, a mask without an image, or two
-    cases with one name.
+    Raises ``CohortError`` for a missing or empty folder, a flat one with masks in it, an image without a mask, a mask
+    without an image, or two cases with one name.
     """
     root = Path(root)
     if not root.is_dir():
         raise CohortError(f"{root} is not a folder.")
     if not (root / "images").is_dir():
+        masks_here = [path for path in _volumes(root) if _MASK.search(stem(path).lower())]
+        if masks_here:
+            raise CohortError(f"{masks_here[0]} is a mask by its name, no scan: move it out of {root}.")
         return Cohort(root.resolve().name, (), tuple(_case(path) for path in _volumes(root)))
     masks: dict[str, Path] = {}
     for path in _volumes(root / "labels"):

@@ -25,8 +25,8 @@ from sshsnet_core.data.cohorts.phantom_spine import (
 )
 from sshsnet_core.data.cohorts.phantom_variety import Varied
 
-# Annotators' rule: a vertebra of which so much is seen is labelled, a disc likewise; the sacrum from so many mm on.
-_VERTEBRA_SEEN, _DISC_SEEN, _SACRUM_SEEN_MM = 0.6, 0.5, 15
+# Annotators' rule: a vertebra of which so much is seen is labelled, a disc likewise; the sacrum always.
+_VERTEBRA_SEEN, _DISC_SEEN = 0.6, 0.5
 #: The shortest field of view from head to foot: a few lumbar levels.
 _SHORTEST_MM = 200
 
@@ -82,7 +82,7 @@ def _draw_spine(rng: Generator, variant: Variant, view: View) -> Spine:
     row = min(row, -float(rows[-1]) - 1)
     seen = size * column.column[(rows + row > 0) & (rows + row < height)]
     behind = min(rng.uniform(72, 125), width - 60)
-    vertebrae, discs = _in_view(column, rows + row, height, size)
+    vertebrae, discs = _in_view(column, rows + row, height)
     return frame_spine(
         rng,
         column,
@@ -98,7 +98,7 @@ def _draw_spine(rng: Generator, variant: Variant, view: View) -> Spine:
     )
 
 
-def _in_view(column: Column, rows: Array, height: float, size: float) -> tuple[Array, Array]:
+def _in_view(column: Column, rows: Array, height: float) -> tuple[Array, Array]:
     """Labels per level of vertebrae and of the discs below them: 0 where too little is seen, and above T9."""
     seen = column.arc[(rows > 0) & (rows < height)]
     low, high = seen.min(), seen.max()
@@ -110,7 +110,6 @@ def _in_view(column: Column, rows: Array, height: float, size: float) -> tuple[A
     vertebrae = np.where(
         share(column.lower, np.maximum(column.upper, column.lower + 1)) >= _VERTEBRA_SEEN, 1 + levels, 0
     )
-    vertebrae[0] = int(low * size < -_SACRUM_SEEN_MM)
     vertebrae[len(VERTEBRAE) :] = 0
     below = column.lower - column.disc
     discs = np.where(share(below, np.maximum(column.lower, below + 1)) >= _DISC_SEEN, DISCS[0].label + levels - 1, 0)

@@ -4,11 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from stored_cases import MakeCase
 
 from sshsnet_core.data.preprocessing import Restoration
 from sshsnet_core.data.store import StoredCase
 from sshsnet_core.data.volumes import Geometry
+
+# The same examples in every run: what fails once fails again.
+settings.register_profile("suite", derandomize=True)
+settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

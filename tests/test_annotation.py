@@ -148,6 +148,12 @@ def test_a_study_scores_what_its_masks_mark_and_writes_all_that_was_found(
     case = results["case"].iloc[0]
     written = read_labels(study.prediction_path("2d-cps", "0", case), classes=N_APART)
     np.testing.assert_array_equal(written.array, found)
+    # Truth and prediction are not mistaken for each other: with nothing found, the level is missed, not invented.
+    nothing = SimpleNamespace(segment_stored=lambda case: np.zeros_like(found))
+    monkeypatch.setattr(Study, "segmenter", lambda *_: nothing)
+    score(study, "2d-wo-cps", 0)
+    of_nothing = study.results().query("method == 'SSHSNet-2D-w/o-CPS'").groupby("metric")["value"].sum()
+    assert (of_nothing["missed"], "invented" in of_nothing) == (1, False)
     # What is looked at is in the paper's classes.
     np.testing.assert_array_equal(view_of(study, case, ["2d-cps"], 0).labels["truth"], truth)
     assert set(np.unique(view_of(study, case, ["2d-cps"], 0).labels["SSHSNet-2D-CPS"])) == {0, S, L5, DISC}

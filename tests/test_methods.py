@@ -1,6 +1,5 @@
 """The table of rows, what makes a training itself, and every row's networks trained and used at the smallest size."""
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +15,12 @@ from stored_cases import MakeCase
 
 from sshsnet_core.anatomy import ARCHES, N_APART, N_CLASSES
 from sshsnet_core.data.preprocessing import Preprocessing
-from sshsnet_core.data.slices import SliceSamples
+from sshsnet_core.data.slices import SliceSamples, pad_volume
 from sshsnet_core.data.store import StoredCase
 from sshsnet_core.evaluation import paper
 from sshsnet_core.evaluation.tables import TABLES
 from sshsnet_core.learning.cps import CrossPseudoSupervision, largest, likeliest_kind
+from sshsnet_core.learning.inference import apply_stage1, segment_windows, upsampled_coarse
 from sshsnet_core.learning.losses import supervised_loss
 from sshsnet_core.learning.training import Training, TrainingError
 from sshsnet_core.methods import stage1, stage2
@@ -57,8 +57,8 @@ SCRATCH_CPS = Stage1(pretrained=False, cps=True)
 
 @pytest.fixture(autouse=True)
 def small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two cores, where samples are read without workers: starting those would be most of the time of these tests."""
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    """Samples are read without workers: starting those would be most of the time of these tests."""
+    monkeypatch.setattr("sshsnet_core.learning.training.data_workers", lambda: 0)
 
 
 @pytest.fixture(scope="module")
@@ -157,10 +157,11 @@ def test_rows_with_few_labels_are_the_tables_own_otherwise() -> None:
             assert replace(row.system.first, pool=None) == whole.system.first
 
 
-@pytest.mark.parametrize(("gib", "shares"), [((), os.cpu_count()), ((11,), 1), ((80,), 6), ((23, 48), 5)])
+@pytest.mark.parametrize(("gib", "shares"), [((), 7), ((11,), 1), ((80,), 6), ((23, 48), 5)])
 def test_as_many_trainings_at_a_time_as_the_gpus_memory_holds(
     gib: tuple[int, ...], shares: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 7)
     monkeypatch.setattr("torch.cuda.device_count", lambda: len(gib))
     monkeypatch.setattr("torch.cuda.get_device_properties", lambda gpu: SimpleNamespace(total_memory=gib[gpu] * 2**30))
     assert gpu_shares() == shares
@@ -545,9 +546,12 @@ def test_a_folder_of_scans_is_part_of_the_training_that_reads_it(
 
 
 def test_every_row_from_training_to_labels(settings: Settings, cases: list[StoredCase], tmp_path: Path) -> None:
+    """Of the second case, which is held out and in the pool, the masks cannot be read."""
+    for name in ("labels.npy", "voxels.npy"):
+        (cases[1].folder / name).write_bytes(b"not to be read")
     for second in (None, "concatenation", "ctam", "whole"):
         system = SSHSNet(None if second == "whole" else SCRATCH_CPS, second)
-        own = job(settings, cases, tmp_path, f"row-{second}")
+        own = replace(job(settings, cases, tmp_path, f"row-{second}"), labelled=cases[:1], watched=cases[1:])
         with pytest.raises(TrainingError, match="has not been trained yet"):
             system.load(replace(own, seed=7, root=tmp_path / "elsewhere"))
         histories = system.train(own)
@@ -563,6 +567,13 @@ def test_every_row_from_training_to_labels(settings: Settings, cases: list[Store
             labels = segmenter.labels(probabilities, (4.4, 0.7, 0.7))
             assert (labels.shape, labels.dtype) == (shape, np.uint8)
             np.testing.assert_array_equal(labels, probabilities.argmax(axis=0))
+            if second in ("concatenation", "ctam"):
+                volume = pad_volume(image, settings.patch)
+                coarse = apply_stage1(network.branches, volume, CPU)
+                assert network.network is not None
+                fine = segment_windows(network.network, volume, coarse, settings.patch, settings.overlap, CPU)
+                np.testing.assert_allclose(probabilities, fine[:, : shape[0], : shape[1], : shape[2]], atol=1e-5)
+                assert not np.allclose(fine, upsampled_coarse(coarse), atol=1e-3)
         assert segmenter.segment_stored(cases[0]).shape == cases[0].image.shape
 
 

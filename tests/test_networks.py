@@ -1,12 +1,15 @@
 """All networks under one tester: shapes, finite gradients, a batch of one, odd sizes, both fusions, paper sizes."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from sshsnet_core.anatomy import N_CLASSES
+from sshsnet_core.learning.losses import cross_entropy, soft_dice
+from sshsnet_core.methods.stage2 import Fine
 from sshsnet_core.networks.blocks import arranged
 from sshsnet_core.networks.deeplab2d import DeepLab2D
 from sshsnet_core.networks.deeplab3d import DeepLab3D, Encoder3D
@@ -92,6 +95,27 @@ def test_scores_have_the_input_s_size_and_every_parameter_learns(name: str, batc
     for key, parameter in network.named_parameters():
         assert parameter.grad is not None, f"{key} takes no part"
         assert parameter.grad.isfinite().all(), key
+        assert parameter.grad.any(), f"{key} decides nothing"
+
+
+@pytest.mark.parametrize("fusion", ["ctam", "concatenation"])
+def test_stage_2_is_put_together_as_printed(fusion: Literal["ctam", "concatenation"]) -> None:
+    """Equations 3 to 5: V_3d sees image and coarse map, xi fuses its features with stage 1's, psi predicts; and 9."""
+    torch.manual_seed(0)
+    network = SSHSNet3D(SMOKE.network_3d, COARSE, fusion).eval()
+    image, coarse, features = stage2_inputs(2, 5, 48, 32)
+    labels = torch.randint(0, N_CLASSES, (2, 5, 48, 32))
+    fused: list[Tensor] = []
+    network.head.register_forward_pre_hook(lambda head, inputs: fused.append(inputs[0]))
+    with torch.no_grad():
+        scores = network(image, coarse, features)
+        of_volume = network.deeplab(torch.cat([image, coarse], dim=1))
+        of_slices = network.reduce(features)
+        torch.testing.assert_close(scores, network.head(fused[0]))
+        # Gamma is 0 still: CTAM is concatenation, F1 (what slices say) before F2.
+        torch.testing.assert_close(fused[0], torch.cat([of_slices, of_volume], dim=1))
+        told = Fine(network)({"image": image, "coarse": coarse, "features": features, "labels": labels})
+    torch.testing.assert_close(told["loss"], cross_entropy(scores, labels) + soft_dice(scores, labels))
 
 
 @pytest.mark.parametrize("name", NETWORKS)

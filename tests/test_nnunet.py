@@ -26,8 +26,8 @@ SPACING = (4.4, 1.36, 1.36)
 
 @pytest.fixture(autouse=True)
 def small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two cores, where samples are read without workers."""
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    """Samples are read without workers."""
+    monkeypatch.setattr("sshsnet_core.methods.nnunet.data_workers", lambda: 0)
 
 
 @pytest.fixture
@@ -180,6 +180,7 @@ def test_an_interrupted_training_goes_on_and_a_finished_one_is_found(
     assert "epoch 3/3" in (printed := capsys.readouterr().out)
     assert "epoch 2/3" not in printed
     assert history["epoch"].tolist() == [1, 2, 3]
+    assert history["loss"].equals(system.train(replace(own, root=tmp_path / "uninterrupted"))["nnU-Net"]["loss"])
     final = system.stages(own)["nnU-Net"].results / "checkpoint_final.pth"  # type: ignore[attr-defined]
     written = final.stat().st_mtime_ns
     assert system.train(own)["nnU-Net"].equals(history)
@@ -249,6 +250,7 @@ def test_upside_down_is_what_mirrors_and_turns(cases: list[StoredCase], tmp_path
     with environment(dataset.folder, tmp_path / "runs"):
         trainer = system._trainer(own, dataset, system._training(own))
         rotation, dummy_2d, _, mirror = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        assert trainer.do_split() == (["a", "b"], ["c"])
     assert dummy_2d
     np.testing.assert_allclose(np.rad2deg(rotation), (-180, 180) if upside_down else (-15, 15))
     assert mirror == ((0, 1, 2) if upside_down else ())

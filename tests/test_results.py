@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -10,6 +11,7 @@ from sshsnet_core.evaluation.results import (
     read_provenance,
     read_results,
     write_results,
+    write_text,
 )
 from sshsnet_core.settings import load_settings
 
@@ -49,6 +51,33 @@ def test_what_is_written_is_read_again(tmp_path):
     assert results["case"].tolist() == ["Case1", "Case1", "007", "NA"]
     assert results["fold"].tolist() == ["0", "0", "1", "0+1+2"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.json", "b.csv", "b.json"]
+
+
+def test_killed_between_sidecar_and_scores_no_older_scores_are_left(tmp_path, monkeypatch):
+    write_results(tmp_path / "a.csv", [row()], origin())
+
+    def killed(path, text):
+        if path.suffix == ".csv":
+            raise KeyboardInterrupt
+        write_text(path, text)
+
+    monkeypatch.setattr("sshsnet_core.evaluation.results.write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_results(tmp_path / "a.csv", [row(value=0.9)], origin())
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_text_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    write_text(tmp_path / "a.md", "before")
+
+    def full(path, content):
+        path.touch()
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="no space left"):
+        write_text(tmp_path / "a.md", "after")
+    assert (tmp_path / "a.md").read_text() == "before"
 
 
 def test_the_sidecar_says_what_made_the_results(tmp_path):

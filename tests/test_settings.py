@@ -40,7 +40,11 @@ def test_paper_profile_is_section_4_3() -> None:
         (paper.train_3d, 150, (25, 100)),
     ):
         assert (training.epochs, training.milestones, training.batch_size) == (epochs, milestones, 4)
-        assert (training.learning_rate, training.schedule) == (1e-3, "milestones")
+        assert (training.learning_rate, training.schedule, training.gradient_clip) == (1e-3, "milestones", 12)
+    assert paper.preprocessing.spacing_mm == (4.4, 0.34, 0.34)
+    assert paper.cps.pool == "test"
+    # What the paper does not have.
+    assert (paper.in_view, paper.even_slices, paper.speck_share, paper.slice_dice_over) == (0, 0, 0, "sample")
 
 
 def test_profile_of_ones_own(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """SpineParseNet: its networks' sizes, what they are shown, and that no case is scored by a network that has seen it."""
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -31,8 +30,8 @@ PUBLISHED = SpineParseNetSettings()
 
 @pytest.fixture(autouse=True)
 def small_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two cores, where samples are read without workers: starting those would be most of the time of these tests."""
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    """Samples are read without workers: starting those would be most of the time of these tests."""
+    monkeypatch.setattr("sshsnet_core.learning.training.data_workers", lambda: 0)
 
 
 # --- networks --------------------------------------------------------------------------------------------------------
@@ -189,8 +188,12 @@ def test_a_spine_is_never_turned_over(transform: str) -> None:
 
 
 @pytest.fixture
-def job(cases: list[StoredCase], tmp_path: Path) -> Job:
-    return Job("row", SMOKE, cases, cases, lambda name: [], {"cohort": "c0"}, 0, 1.0, tmp_path, "fold0", tmp_path)
+def job(cases: list[StoredCase], make_case: MakeCase, tmp_path: Path) -> Job:
+    """A case that is watched cannot be read: it decides nothing."""
+    watched = make_case("watched", np.zeros((3, 41, 23)), np.ones((3, 41, 23)))
+    for path in watched.folder.iterdir():
+        path.write_bytes(b"not to be read")
+    return Job("row", SMOKE, cases, [watched], lambda name: [], {"cohort": "c0"}, 0, 1.0, tmp_path, "fold0", tmp_path)
 
 
 def with_sizes(job: Job, **values: object) -> Job:
@@ -285,7 +288,7 @@ def test_the_row_from_training_to_probabilities(job: Job, monkeypatch: pytest.Mo
         np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-4)
 
     # Each part's network, which has not seen half of the training cases, has its say.
-    image = job.watched[0].image
+    image = job.labelled[0].image
     alone = [replace(segment, coarse=[network])(image) for network in segment.coarse]
     assert len(alone) == len(parts)
     np.testing.assert_allclose(segment(image), np.mean(alone, axis=0), rtol=0, atol=1e-6)

@@ -111,6 +111,15 @@ def test_p_is_the_share_of_sign_patterns_that_are_as_extreme():
     assert p == pytest.approx(expected)
 
 
+def test_the_interval_of_a_difference_is_that_of_resampled_means():
+    differences = np.random.default_rng(1).normal(2, 1, 12)
+    differences[0] = 9  # a mean moves with it, a median does not
+    rng = np.random.default_rng(2)
+    means = [rng.choice(differences, len(differences)).mean() for _ in range(20000)]
+    _, interval, _, _ = paired(pd.Series(differences), pd.Series(np.zeros(12)))
+    assert interval == pytest.approx(np.percentile(means, (2.5, 97.5)), abs=0.05)
+
+
 def test_only_subjects_of_both_rows_are_paired():
     ours = pd.Series([5.0, 6.0, 7.0], index=["a", "b", "c"])
     other = pd.Series([1.0, 1.0, 1.0], index=["b", "c", "d"])
@@ -125,21 +134,24 @@ def test_every_other_row_is_tested_and_holm_multiplies_the_smallest_p_most():
             *cohort("SSHSNet", base),
             *cohort("worse", base - steps),
             *cohort("mixed", base + steps * [1, -1, 1, -1, 1, -1, 1, -1]),
+            *cohort("third", base - steps * [-1, -1, 1, 1, 1, 1, 1, 1]),
             *cohort("equal", base),
         ]
     )
-    table = statistics(frame, [], ["worse", "mixed", "equal", "missing", "SSHSNet"], "validation")
+    table = statistics(frame, [], ["worse", "mixed", "third", "equal", "missing", "SSHSNet"], "validation")
     assert list(table.columns) == ["row", "statistic", "value", "low", "high", "n"]
     assert "missing" not in set(table["row"])
     assert value(table, "worse", "SSHSNet minus row") == pytest.approx(4.5)
     assert (
         0 < value(table, "worse", "SSHSNet minus row", "low") < 4.5 < value(table, "worse", "SSHSNet minus row", "high")
     )
-    p, other = value(table, "worse", "p"), value(table, "mixed", "p")
-    assert p == pytest.approx(2 / 2**8)
-    # Two tests could be made; Holm takes twice the smaller and the larger as it is.
-    assert value(table, "worse", "p (Holm)") == pytest.approx(2 * p)
-    assert value(table, "mixed", "p (Holm)") == pytest.approx(max(2 * p, other))
+    first, second, last = sorted(("worse", "mixed", "third"), key=lambda row: value(table, row, "p"))
+    p = [value(table, row, "p") for row in (first, second, last)]
+    assert p[0] == pytest.approx(2 / 2**8)
+    assert p[0] < p[1] < p[2] < 1
+    # Of three tests: three times the smallest p, twice the next, the largest as it is, and never less than before.
+    corrected = [3 * p[0], max(3 * p[0], 2 * p[1]), max(3 * p[0], 2 * p[1], p[2])]
+    assert [value(table, row, "p (Holm)") for row in (first, second, last)] == pytest.approx(corrected)
     assert np.isnan(value(table, "equal", "p"))
     assert np.isnan(value(table, "equal", "p (Holm)"))
     assert "p" not in set(table.loc[table["row"] == "SSHSNet", "statistic"])

@@ -20,13 +20,15 @@ from sshsnet_core.anatomy import COLUMN
 from sshsnet_core.data.cohorts.base import CohortError
 from sshsnet_core.data.store import StoredCase
 from sshsnet_core.data.volumes import Geometry, read_image, read_labels, write_image
+from sshsnet_core.evaluation.results import ResultsError
 from sshsnet_core.learning.training import TrainingError
 from sshsnet_core.methods.rows import TABLE_1, TABLE_2
 from sshsnet_core.methods.segmenter import Segmenter
+from sshsnet_core.methods.sshsnet import SSHSNet
 from sshsnet_core.notebooks import ParameterError, check_parameters, run_notebook
 from sshsnet_core.scoring import score, score_test
 from sshsnet_core.study import REPOSITORY, Study
-from sshsnet_core.views import attention_of
+from sshsnet_core.views import attention_of, spread, view_of
 
 NOTEBOOKS = REPOSITORY / "notebooks"
 ROWS = list(dict.fromkeys((*TABLE_1, *TABLE_2)))
@@ -119,8 +121,11 @@ def test_finished_study_does_nothing_again(study: Study, environment: dict[str, 
     folders = [stage.folder for row in ROWS for stage in row.system.stages(study.job(row.key, 0)).values()]
     checkpoints = {path: path.stat().st_mtime_ns for folder in folders for path in folder.rglob("checkpoint*.pt*")}
     assert len(checkpoints) >= len(set(folders))
+    made = [*(study.work / "executed").glob("*"), *(study.work / "results").glob("*.*"), *study.figures.glob("*")]
+    written = {path: path.stat().st_mtime_ns for path in made if path.suffix != ".lock"}
     again = command(environment, "study", "--profile", "smoke")
     assert again.returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in written} == written
     assert {path: path.stat().st_mtime_ns for path in checkpoints} == checkpoints
 
 
@@ -165,6 +170,11 @@ def test_what_other_settings_made_is_left_out(study: Study) -> None:
         left = set(changed.results()["method"])
     assert {"SSHSNet", "SSHSNet-w/o-CTAM"}.isdisjoint(left)
     assert {"SSHSNet-2D-CPS", "2D nnU-Net"} <= left < set(study.results()["method"])
+    for name in (study.folds[0].validation[0], study.store.unlabelled[0]):
+        shown, now = (set(view_of(which, name, ["sshsnet", "nnunet-2d"], 0).labels) for which in (changed, study))
+        assert (shown, now - shown) == ({"truth", "2D nnU-Net"}, {"SSHSNet"})
+    with pytest.warns(match="other settings"), pytest.raises(ResultsError, match="SSHSNet has no scores on fold 0"):
+        spread(changed, "sshsnet", "validation", 0)
 
 
 def test_an_interrupted_scoring_goes_on_where_it_was(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,6 +332,24 @@ def test_the_method_can_be_looked_into(study: Study) -> None:
     record = study.pseudo_labels("2d-cps", 0)
     assert list(record.read()) == list(range(1, study.settings.train_2d.epochs + 1))
     assert record.case.name in study.store.unlabelled
+
+
+def test_the_networks_of_the_folds_that_are_named_vote(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SSHSNet, "load", lambda system, job: (job.part, [case.name for case in job.labelled]))
+    networks = study.segmenter("2d-cps", [0, 2, 4]).networks
+    assert networks == [(f"fold{fold}", list(study.folds[fold].training)) for fold in (0, 2, 4)]
+
+
+def test_the_pools_of_cps_are_the_images_that_their_names_say(study: Study, tmp_path: Path) -> None:
+    assert [case.name for case in study.pool("held-out", 1)] == list(study.folds[1].validation)
+    assert [case.name for case in study.pool("test", 1)] == list(study.store.unlabelled)
+    scans, image = tmp_path / "scans", read_image(study.cohort.unlabelled[0].image)
+    for name in ("one", "two"):
+        write_image(scans / f"{name}.nii.gz", image.array, image.geometry)
+    changes = {"cps.pool": "folder", "cps.pool_folder": str(scans)}
+    of_folder = replace(study, settings=study.settings.changed(changes), runs=tmp_path / "runs").pool("folder", 0)
+    assert [case.name for case in of_folder] == ["one", "two"]
+    assert [case.structures for case in of_folder] == [frozenset()] * 2
 
 
 def test_untrained_method_says_so(study: Study) -> None:

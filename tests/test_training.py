@@ -19,6 +19,7 @@ from sshsnet_core.learning.training import (
     Batch,
     Training,
     TrainingError,
+    data_workers,
     learning_rate_factor,
     load_trained,
     train,
@@ -90,9 +91,9 @@ def assert_same(one: tuple[nn.Module, pd.DataFrame], other: tuple[nn.Module, pd.
 
 @pytest.fixture(scope="module", autouse=True)
 def small_machine() -> Iterator[None]:
-    """Two cores, where samples are read without workers: starting those would be most of the time of these tests."""
+    """Samples are read without workers: starting those would be most of the time of these tests."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(os, "cpu_count", lambda: 2)
+        patched.setattr("sshsnet_core.learning.training.data_workers", lambda: 0)
         yield
 
 
@@ -230,8 +231,15 @@ def test_dropout_differs_between_epochs(tmp_path: Path) -> None:
 def test_workers_change_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: tuple[Any, pd.DataFrame]
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    monkeypatch.setattr("sshsnet_core.learning.training.data_workers", lambda: 2)
     assert_same(run(make_training(tmp_path)), uninterrupted)
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(1, 0), (4, 0), (6, 3), (32, 8)])
+def test_workers_take_half_of_many_cores(cores: int, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.get_num_threads", lambda: cores)
+    assert data_workers() == workers
 
 
 @pytest.mark.parametrize("fails", [0, 5, 6, 11, 15, 23])

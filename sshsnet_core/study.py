@@ -254,12 +254,15 @@ class Study:
     def is_measured(self, key: str, split: str, fold: int) -> bool:
         """Whether scores and label maps of a row are there, made by the networks that these settings train."""
         sidecar = self.result_path(key, split, fold).with_suffix(".json")
-        return sidecar.exists() and self._is_current(json.loads(sidecar.read_text(encoding="utf-8")))
+        return sidecar.exists() and self._made(key, json.loads(sidecar.read_text(encoding="utf-8")))
 
     def _is_current(self, sidecar: Mapping[str, Any]) -> bool:
-        keys = [key for key, method in METHODS.items() if method.title in sidecar["methods"]]
+        return all(self._made(key, sidecar) for key, row in METHODS.items() if row.title in sidecar["methods"])
+
+    def _made(self, key: str, sidecar: Mapping[str, Any]) -> bool:
+        """Whether these settings make of a row what a sidecar tells of."""
         folds = [int(fold) for fold in sidecar["fold"].split("+")]
-        return all(self.made_by(key, folds, sidecar["split"]).items() <= sidecar.items() for key in keys)
+        return self.made_by(key, folds, sidecar["split"]).items() <= sidecar.items()
 
     @property
     def figures(self) -> Path:

@@ -115,6 +115,7 @@ def test_hidden_truth_leaves_label_maps_and_no_scores(
     assert not sidecar.with_suffix(".csv").exists()
     written = elsewhere.work / "predictions" / "2d-wo-pre-cps" / "test"
     assert len(list(written.glob("mask_case*.nii.gz"))) == len(hidden) > 0
+    assert set(view_of(elsewhere, hidden[0].name, ["2d-wo-pre-cps", "cotr"], 0).labels) == {"SSHSNet-2D-w/o-Pre-CPS"}
 
 
 def test_finished_study_does_nothing_again(study: Study, environment: dict[str, str]) -> None:

@@ -1,6 +1,7 @@
 """Trained networks in one file: what goes in comes out, to half precision, and what cannot be used says why."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from sshsnet_core.data.cohorts.folder import read_folder
 from sshsnet_core.methods import stage1, stage2
 from sshsnet_core.methods.seen import Seen
 from sshsnet_core.methods.sshsnet import SSHSNet, TrainedSSHSNet
@@ -15,6 +17,8 @@ from sshsnet_core.methods.stage1 import Stage1
 from sshsnet_core.methods.stage2 import Stage2
 from sshsnet_core.methods.weights import Weights, WeightsError, find_weights
 from sshsnet_core.settings import load_settings
+from sshsnet_core.study import Study
+from sshsnet_core.transfer import adapted_weights
 
 FIRST = Stage1(pretrained=True, cps=True)
 SEEN = Seen(((4.0, 4.8), (0.7, 0.7), (0.7, 0.7)), ((48.0, 60.0), (280.0, 320.0), (140.0, 160.0)))
@@ -70,6 +74,28 @@ def test_kernels_take_half_the_space_and_the_file_says_what_it_is(weights, path)
     assert about["settings"]["arches_apart"] is True
     assert about["seen"]["spacing_mm"][0] == [4.0, 4.8]
     assert [entry.name for entry in path.parent.iterdir()] == ["tiny.safetensors"]
+
+
+def test_adapted_weights_are_those_that_were_trained_on(tmp_path, monkeypatch):
+    """What `make adapt` writes: other branches than it began with, the same stage 2, found by name."""
+    monkeypatch.setenv("SSHSNET_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("SSHSNET_PROFILE", "smoke")
+    before = untrained("ctam", False)
+    started = [{key: value.clone() for key, value in b.state_dict().items()} for b in before.trained.branches]
+    study = Study.open("smoke")
+    (tmp_path / "scans").mkdir()
+    for case in study.cohort.unlabelled:
+        shutil.copy(case.image, tmp_path / "scans")
+    scans = read_folder(tmp_path / "scans")
+    adapted_weights(before, scans, "mine").write(tmp_path / "mine.safetensors")
+    after = Weights.read(find_weights("mine", tmp_path))
+    assert after.title == f"A test, adapted to {len(scans.cases)} unlabelled scans"
+    assert after.told["adapted"]["scans"] == len(scans.cases) == 2
+    for branch, start in zip(after.trained.branches, started, strict=True):
+        moved = [not torch.allclose(value, start[key], atol=1e-3) for key, value in branch.state_dict().items()]
+        assert any(moved)
+    for key, value in after.trained.network.state_dict().items():
+        torch.testing.assert_close(value, before.trained.network.state_dict()[key], atol=1e-3, rtol=1e-3)
 
 
 def test_a_missing_file_is_told(tmp_path):

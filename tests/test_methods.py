@@ -20,7 +20,7 @@ from sshsnet_core.data.store import StoredCase
 from sshsnet_core.evaluation import paper
 from sshsnet_core.evaluation.tables import TABLES
 from sshsnet_core.learning.cps import CrossPseudoSupervision, largest, likeliest_kind
-from sshsnet_core.learning.inference import apply_stage1, segment_windows, upsampled_coarse
+from sshsnet_core.learning.inference import segment_windows, upsampled_coarse
 from sshsnet_core.learning.losses import supervised_loss
 from sshsnet_core.learning.training import Training, TrainingError
 from sshsnet_core.methods import stage1, stage2
@@ -42,7 +42,7 @@ from sshsnet_core.methods.rows import (
 )
 from sshsnet_core.methods.segmenter import Segmenter
 from sshsnet_core.methods.sshsnet import SSHSNet
-from sshsnet_core.methods.stage1 import Stage1
+from sshsnet_core.methods.stage1 import Stage1, apply_stage1
 from sshsnet_core.methods.stage2 import Stage2
 from sshsnet_core.methods.system import Job, gpu_shares
 from sshsnet_core.networks.ctam import CTAM, Concatenation

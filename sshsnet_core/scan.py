@@ -88,7 +88,8 @@ def segment_scan(
     label_map, picture, report = (
         folder / f"{stem(path)}_{end}" for end in ("labels.nii.gz", "overlay.jpg", "structures.json")
     )
-    if label_map.exists() and not report.exists():
+    # An interrupted call leaves no label map without its picture.
+    if label_map.exists() and not picture.exists():
         raise VolumeError(f"{label_map} is somebody's own and would be overwritten: name another folder (-o).")
     print(NOT_FOR_CLINICAL_USE)
     _say(path, "reading")
@@ -109,8 +110,8 @@ def segment_scan(
     result = SegmentedScan(view, structures, named, warnings, (label_map, picture, report))
     jpeg = Lightbox(view).frame([Panel(NO_LABELS), Panel(model.title)], Look(view.middle)).jpeg
     folder.mkdir(parents=True, exist_ok=True)
-    write_labels(label_map, segmented.labels, image.geometry)
     write_bytes(picture, jpeg)
+    write_labels(label_map, segmented.labels, image.geometry)
     write_text(report, _report(path, result, {**model.told, "bodies_alone": bodies}))
     _say(path, f"wrote {', '.join(file.name for file in result.files)} to {folder.name}")
     return result

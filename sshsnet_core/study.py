@@ -252,7 +252,7 @@ class Study:
         return self.work / "results" / (f"{key}-test.csv" if split == "test" else f"{key}-fold{fold}-{split}.csv")
 
     def is_measured(self, key: str, split: str, fold: int) -> bool:
-        """Whether scores and label maps of a row are there, made by the networks that these settings train."""
+        """Whether scores of a row are there, made by the networks that these settings train."""
         sidecar = self.result_path(key, split, fold).with_suffix(".json")
         return sidecar.exists() and self._made(key, json.loads(sidecar.read_text(encoding="utf-8")))
 

@@ -18,7 +18,7 @@ from sshsnet_core.study import Study
 
 
 def view_of(study: Study, name: str, keys: Sequence[str], fold: int) -> View:
-    """A case in native space: its truth, where it has one, and the predictions of those of the rows that are measured.
+    """A case in native space: its truth, where it has one, and the label maps of the rows that are measured.
 
     A held-out case was segmented by the networks of its ``fold``; a test image by those of all folds together.
     """
@@ -29,8 +29,8 @@ def view_of(study: Study, name: str, keys: Sequence[str], fold: int) -> View:
     if case.labels is not None:
         labels["truth"] = whole[read_labels(case.labels, image.geometry, classes).array]
     for key in keys:
-        if study.is_measured(key, split, fold):
-            path = study.prediction_path(key, str(fold), name)
+        path = study.prediction_path(key, str(fold), name)
+        if path.exists() and study.is_measured(key, split, fold):
             labels[method_by_key(key).title] = whole[read_labels(path, image.geometry, study.settings.classes).array]
     return View(image.array, image.geometry.spacing, labels)
 

@@ -24,10 +24,10 @@ def read_folder(root: Path, annotation: Annotation = PAPER) -> Cohort:
     if not root.is_dir():
         raise CohortError(f"{root} is not a folder.")
     if not (root / "images").is_dir():
-        masks_here = [path for path in _volumes(root) if _MASK.search(stem(path).lower())]
-        if masks_here:
-            raise CohortError(f"{masks_here[0]} is a mask by its name, no scan: move it out of {root}.")
-        return Cohort(root.resolve().name, (), tuple(_case(path) for path in _volumes(root)))
+        scans = _volumes(root)
+        if mask := next((path for path in scans if _MASK.search(stem(path).lower())), None):
+            raise CohortError(f"{mask} is a mask by its name, no scan: move it out of {root}.")
+        return Cohort(root.resolve().name, (), tuple(_case(path) for path in scans))
     masks: dict[str, Path] = {}
     for path in _volumes(root / "labels"):
         twin = masks.setdefault(stem(path), path)

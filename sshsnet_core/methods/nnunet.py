@@ -58,8 +58,8 @@ class NNUNetTraining:
 @dataclass(frozen=True)
 class NNUNet:
     """``configuration`` is nnU-Net's; ``network`` puts CoTr in the U-Net's place, with the corrected or the released
-    order of its coordinates; ``upside_down`` mirrors along all axes, also at test time, and turns by up to 180 degrees,
-    as released."""
+    order of its coordinates; ``upside_down`` mirrors along all axes and turns by up to 180 degrees, as released, where
+    else 3D networks mirror left to right alone. What is mirrored in training is so at test time, too."""
 
     configuration: Configuration
     network: Literal["unet", "cotr", "cotr-released-order"] = "unet"
@@ -96,7 +96,7 @@ class NNUNet:
             trainer.initialize()
             trainer.set_deep_supervision_enabled(False)
             weights = torch.load(checkpoint, map_location="cpu", weights_only=False)
-            predictor = nnUNetPredictor(use_mirroring=self.upside_down, device=device(), allow_tqdm=False)
+            predictor = nnUNetPredictor(device=device(), allow_tqdm=False)
             predictor.manual_initialization(
                 trainer.network,
                 trainer.plans_manager,
@@ -118,6 +118,8 @@ class NNUNet:
         what: list[Any] = [job.identity, repr(self), nnunet, job.seed, job.effort]
         if self.network != "unet":
             what.append(settings.cotr.model_dump())
+        if self.configuration == "3d_fullres" and not self.upside_down:
+            what.append("mirrored left to right")
         fingerprint = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
         return NNUNetTraining(job.folder(job.key), fingerprint)
 

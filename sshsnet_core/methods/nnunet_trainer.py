@@ -1,6 +1,7 @@
 """nnU-Net's trainer, told by the study what to train on and for how long. Imported where it is needed only: it is slow.
 
-Loss, deep supervision, optimiser, oversampling and augmentation are nnU-Net's own, save what turns a spine upside down.
+Loss, deep supervision, optimiser, oversampling and augmentation are nnU-Net's own, save what turns a spine upside down
+or back to front.
 """
 
 import math
@@ -67,6 +68,7 @@ class SpineTrainer(nnUNetTrainer):
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, bool, Any, Any]:
         """nnU-Net mirrors along all axes and turns flat 3D patches by up to 180 degrees. Upside down, L5 looks like the
         next level but one while its label stays: the name, which only the place in the column tells, is taught wrongly.
+        Left to right, the order of the slices, is the one mirroring that makes a possible spine: it stays (3D).
         """
         rotation, dummy_2d, initial_patch, mirror = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         if self.upside_down:
@@ -76,8 +78,9 @@ class SpineTrainer(nnUNetTrainer):
         initial_patch = get_patch_size(patch, rotation, rotation, rotation, (0.85, 1.25))
         if dummy_2d:
             initial_patch[0] = patch[0]
-        self.inference_allowed_mirroring_axes = None
-        return rotation, dummy_2d, initial_patch, ()
+        mirror = (0,) if len(patch) == 3 else ()
+        self.inference_allowed_mirroring_axes = mirror or None
+        return rotation, dummy_2d, initial_patch, mirror
 
     def on_train_epoch_start(self) -> None:
         """An epoch's patches follow from the seed and its number, so that an interrupted training draws the same;

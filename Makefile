@@ -54,9 +54,11 @@ weights: $(VENV)/.installed ## train the networks that come with the package ane
 	$(IN_VENV) $(PYTHON) -m sshsnet_core weights
 
 adapt: $(VENV)/.installed ## adapt the shipped networks to a FOLDER of unlabelled scans, under the NAME that predict takes
+	@$(if $(FOLDER),,$(error Name the folder of scans: make adapt FOLDER=scans NAME=mine))
 	$(IN_VENV) $(PYTHON) -m sshsnet_core adapt "$(FOLDER)" --name "$(NAME)"
 
 real: $(VENV)/.installed ## measure before and after the adaptation on volumes of which a part is annotated (DATA=folder)
+	@$(if $(DATA),,$(error Name the folder of volumes: make real DATA=folder))
 	$(IN_VENV) $(PYTHON) -m sshsnet_core real "$(DATA)" --seeds $(SEEDS)
 
 test: $(VENV)/.installed ## run the tests, then every notebook in the smoke profile

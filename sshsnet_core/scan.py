@@ -1,6 +1,7 @@
 """One scan of one's own: read, segment, measure, doubt and write, the same for the command line and for notebook 07."""
 
 import json
+import os
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -81,8 +82,9 @@ def segment_scan(
     ``naming``, a switch outside the paper's rows: None turns it on for weights files alone. ``bodies`` leaves posterior
     elements out.
 
-    Raises ``VolumeError`` for an unreadable scan and for a label map in the way that no earlier call has written, and
-    ``SettingsError`` where the networks do not know bodies apart; nothing is written then.
+    Raises ``VolumeError`` for an unreadable scan, for a folder that cannot be written to, and for a label map in the
+    way that no earlier call has written; ``SettingsError`` where the networks do not know bodies apart. Nothing is
+    written then.
     """
     path = Path(path)
     label_map, picture, report = (
@@ -91,6 +93,10 @@ def segment_scan(
     # An interrupted call leaves no label map without its picture.
     if label_map.exists() and not picture.exists():
         raise VolumeError(f"{label_map} is somebody's own and would be overwritten: name another folder (-o).")
+    # Segmenting takes minutes: whether its result can be kept is known before.
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise VolumeError(f"{folder} is no folder that can be written to: name another (-o).")
     print(NOT_FOR_CLINICAL_USE)
     _say(path, "reading")
     image = read_image(path)

@@ -16,7 +16,7 @@ from sshsnet_core.anatomy import N_APART
 from sshsnet_core.data.cohorts.base import Case
 from sshsnet_core.data.volumes import read_labels, write_labels
 from sshsnet_core.evaluation.metrics import score_case
-from sshsnet_core.evaluation.results import write_results, write_text
+from sshsnet_core.evaluation.results import is_there, write_results, write_text
 from sshsnet_core.methods.rows import method_by_key
 from sshsnet_core.methods.system import device
 from sshsnet_core.progress import Progress
@@ -124,9 +124,7 @@ def _training_s(study: Study, key: str, folds: Sequence[int]) -> dict[str, float
 
 def _measured(path: Path, about: dict[str, Any]) -> bool:
     """Whether a results file is there whose sidecar says all of this of it; without any truth the sidecar is all."""
-    sidecar = path.with_suffix(".json")
-    if not sidecar.exists():
+    if not is_there(path):
         return False
-    says = json.loads(sidecar.read_text(encoding="utf-8"))
-    # An interrupted job's results are deleted by Snakemake, which knows nothing of the sidecar.
-    return about.items() <= says.items() and (path.exists() or "methods" not in says)
+    says = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    return about.items() <= says.items()

@@ -3,23 +3,21 @@
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from sshsnet_core.annotation import Annotation
 from sshsnet_core.data.cohorts.base import Cohort, CohortError
 from sshsnet_core.data.cohorts.folder import read_folder
 from sshsnet_core.data.cohorts.folds import Fold, make_folds, read_folds, write_folds
-from sshsnet_core.data.cohorts.mrspineseg import read_mrspineseg
-from sshsnet_core.data.cohorts.phantom import recipe, write_phantom_cohort
+from sshsnet_core.data.cohorts.sources import open_cohort
 from sshsnet_core.data.patches import PatchSamples
 from sshsnet_core.data.preprocessing import VERSION, Preprocessing
 from sshsnet_core.data.store import Store, StoredCase, build_store
-from sshsnet_core.evaluation.results import provenance, read_provenance, read_results
+from sshsnet_core.evaluation.results import is_there, provenance, read_provenance, read_results
 from sshsnet_core.methods.pseudo_labels import PseudoLabelRecord
 from sshsnet_core.methods.rows import METHODS, method_by_key
 from sshsnet_core.methods.segmenter import Segmenter
@@ -45,14 +43,15 @@ class Study:
         """The study of a profile.
 
         ``SSHSNET_PROFILE``, where set, is used in place of ``profile``: it is how the tests step through every
-        notebook at smoke size. ``SSHSNET_RUNS`` moves the runs elsewhere than the repository's ``runs/``.
+        notebook at smoke size. ``SSHSNET_RUNS`` moves the runs elsewhere than the repository's ``runs/``, from which
+        relative paths are counted, wherever a notebook runs.
 
         Raises ``SettingsError`` for an unknown profile and for an effort that is not positive.
         """
         settings = load_settings(os.environ.get("SSHSNET_PROFILE", profile))
         if effort <= 0:
             raise SettingsError(f"The effort multiplies the training steps: it must be more than 0, not {effort:g}.")
-        runs = Path(os.environ.get("SSHSNET_RUNS", REPOSITORY / "runs"))
+        runs = REPOSITORY / os.environ.get("SSHSNET_RUNS", "runs")
         # A notebook says 1 where the command line says 1.0; both mean the same trainings.
         return cls(settings, runs / settings.name, float(effort), seed)
 
@@ -61,22 +60,7 @@ class Study:
     @cached_property
     def cohort(self) -> Cohort:
         """Section 4.1: the phantom cohort, written when it is not there yet, or the user's own volumes."""
-        cohort = self.settings.cohort
-        annotation = Annotation.of(cohort)
-        if cohort.source == "phantom":
-            root = Path(cohort.root) if cohort.root else self.runs / "cohort"
-            write_phantom_cohort(root, cohort, workers=os.cpu_count() or 1)
-            phantoms = read_mrspineseg(root, "randomised phantoms" if cohort.randomised else "phantom", annotation)
-            return replace(phantoms, recipe=json.dumps(recipe(cohort), sort_keys=True))
-        if cohort.root is None:
-            raise CohortError(
-                f"Profile {self.settings.name} needs real volumes: set cohort.root to their folder in a copy of "
-                "sshsnet_core/profiles/paper.yaml and give the copy's path as the profile."
-            )
-        root = Path(cohort.root)
-        if cohort.source == "mrspineseg":
-            return read_mrspineseg(root, annotation=annotation)
-        return read_folder(root, annotation)
+        return open_cohort(self.settings, self.runs / "cohort")
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
@@ -253,8 +237,8 @@ class Study:
 
     def is_measured(self, key: str, split: str, fold: int) -> bool:
         """Whether scores of a row are there, made by the networks that these settings train."""
-        sidecar = self.result_path(key, split, fold).with_suffix(".json")
-        return sidecar.exists() and self._made(key, json.loads(sidecar.read_text(encoding="utf-8")))
+        path = self.result_path(key, split, fold)
+        return is_there(path) and self._made(key, json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
 
     def _is_current(self, sidecar: Mapping[str, Any]) -> bool:
         return all(self._made(key, sidecar) for key, row in METHODS.items() if row.title in sidecar["methods"])
@@ -267,4 +251,4 @@ class Study:
     @property
     def figures(self) -> Path:
         """Where this study's tables and figures go: ``figures/<profile>/``."""
-        return Path(os.environ.get("SSHSNET_FIGURES", REPOSITORY / "figures")) / self.settings.name
+        return REPOSITORY / os.environ.get("SSHSNET_FIGURES", "figures") / self.settings.name

@@ -8,6 +8,7 @@ from grid import jobs_to_run
 
 from sshsnet_core.methods import rows
 from sshsnet_core.methods.rows import Method
+from sshsnet_core.settings import load_settings
 
 GRIDS = ("all", "cps", "labels", "released", "switches")
 
@@ -32,3 +33,23 @@ def test_table_1_alone_trains_its_rows_and_no_others(tmp_path: Path) -> None:
     told = jobs_to_run(tmp_path, {**os.environ, "SSHSNET_RUNS": str(tmp_path / "runs")}, "table1", folds=2)
     assert told & jobs(rows.METHODS.values(), folds=5) == jobs(rows.TABLE_1, folds=2)
     assert {"test_set_table1", "tables_and_figures_table1"} <= told
+
+
+def test_pages_that_notebooks_have_written_stand_for_no_row(tmp_path: Path) -> None:
+    """`make table1` and whoever steps through notebook 06 write table2.csv: `make study` has its work to do yet."""
+    figures = tmp_path / "figures" / "smoke"
+    figures.mkdir(parents=True)
+    for page in ("table1", "table2", *GRIDS[1:]):
+        (figures / f"{page}.csv").touch()
+    own = {"SSHSNET_RUNS": str(tmp_path / "runs"), "SSHSNET_FIGURES": str(tmp_path / "figures")}
+    told = jobs_to_run(tmp_path, {**os.environ, **own}, *GRIDS)
+    assert told >= jobs((*rows.TABLE_1, *rows.TABLE_2, *rows.AS_RELEASED))
+    assert told >= {"tables_and_figures_all", "cps_at_equal_steps_and_time", "cps_where_labels_are_few"}
+    assert told >= {"baselines_as_released", "switches_turned"}
+
+
+def test_a_switch_that_a_profile_has_turned_already_is_not_trained() -> None:
+    """`real` labels what augmentation has cut off: the row that does so would be its base once more."""
+    turned = {switch.turned.key: switch.turns(load_settings("real")) for switch in rows.SWITCHES}
+    assert [key for key, turns in turned.items() if not turns] == ["cut-off-labelled"]
+    assert all(switch.turns(load_settings("mini")) for switch in rows.SWITCHES)

@@ -7,6 +7,7 @@ import pytest
 from sshsnet_core.evaluation.results import (
     COLUMNS,
     ResultsError,
+    is_there,
     provenance,
     read_provenance,
     read_results,
@@ -77,7 +78,7 @@ def test_a_text_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="no space left"):
         write_text(tmp_path / "a.md", "after")
-    assert (tmp_path / "a.md").read_text() == "before"
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
 
 
 def test_the_sidecar_says_what_made_the_results(tmp_path):
@@ -175,6 +176,30 @@ def test_what_is_not_current_is_left_out_and_named(tmp_path):
         assert len(left) == 1
     with pytest.warns(UserWarning, match=r"a\.csv, b\.csv"), pytest.raises(ResultsError, match="No results"):
         read_results(tmp_path, lambda sidecar: False)
+
+
+def test_scores_that_are_gone_take_their_sidecar_with_them(tmp_path):
+    """Deleted by hand, as errors advise, or by Snakemake, which knows nothing of sidecars."""
+    write_results(tmp_path / "a.csv", [row()], origin())
+    write_results(tmp_path / "b.csv", [row(fold="1")], origin("cd34"))
+    assert is_there(tmp_path / "b.csv")
+    (tmp_path / "b.csv").unlink()
+    assert not is_there(tmp_path / "b.csv")
+    assert len(read_provenance(tmp_path)) == len(read_results(tmp_path)) == 1
+
+
+def test_scores_that_another_process_measures_anew_are_left_out(tmp_path, monkeypatch):
+    """They were there when the folder was listed."""
+    write_results(tmp_path / "a.csv", [row()], origin())
+    write_results(tmp_path / "b.csv", [row(fold="1")], origin())
+    read_csv = pd.read_csv
+
+    def begun(path, **options):
+        (tmp_path / "b.csv").unlink(missing_ok=True)
+        return read_csv(path, **options)
+
+    monkeypatch.setattr(pd, "read_csv", begun)
+    assert set(read_results(tmp_path)["fold"]) == {"0"}
 
 
 def test_results_of_two_cohorts_do_not_meet(tmp_path):

@@ -359,6 +359,15 @@ def test_somebody_elses_labels_are_never_overwritten(row, stranger, tmp_path):
         written[2].unlink()
 
 
+def test_a_place_that_cannot_be_written_to_is_known_before_anything_is_segmented(row, stranger, tmp_path, capsys):
+    taken = tmp_path / "a_file"
+    taken.touch()
+    for folder in (taken, taken / "below"):
+        with pytest.raises(VolumeError, match="no folder that can be written to"):
+            segment_scan(row, stranger, folder)
+    assert "reading" not in capsys.readouterr().out
+
+
 def test_a_phantom_that_stands_in_for_a_scan_is_called_one(tmp_path, capsys):
     choose_scan([], "", tmp_path, load_settings("smoke").cohort)
     assert "a phantom stands in" in capsys.readouterr().out

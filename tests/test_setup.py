@@ -137,6 +137,16 @@ def test_each_target_alone_sets_up_the_environment_first(target: str, expected: 
     )
 
 
+@pytest.mark.parametrize(("target", "lacks"), [("adapt", "FOLDER=scans"), ("real", "DATA=folder")])
+def test_a_command_without_its_folder_says_so(target: str, lacks: str) -> None:
+    """Else they would take whatever lies in the repository."""
+    make = ["make", "--dry-run", "--directory", str(ROOT), target]
+    done = subprocess.run(make, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert f"make {target} {lacks}" in done.stderr
+    assert subprocess.run([*make, lacks], capture_output=True, check=False).returncode == 0
+
+
 def test_an_old_python_is_told_so(tmp_path: Path) -> None:
     old = tmp_path / "python3.9"
     old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2 && exit 0\nexit 1\n')

@@ -229,6 +229,37 @@ def test_executed_notebooks_are_kept_as_logs_with_their_parameters(study: Study)
         assert sum("injected-parameters" in tag for tag in tags) == 1, path.name
 
 
+def test_runs_and_figures_are_counted_from_the_repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Snakemake and the notebooks, which run in folders of their own, must mean the same place."""
+    monkeypatch.setenv("SSHSNET_RUNS", "../elsewhere")
+    monkeypatch.setenv("SSHSNET_FIGURES", "../drawn")
+    monkeypatch.chdir(tmp_path)
+    study = Study.open("smoke")
+    assert (study.runs.parent, study.figures.parent) == (REPOSITORY / "../elsewhere", REPOSITORY / "../drawn")
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        ("validation", {"cotr_fold0_seed0", "test_set_all", "tables_and_figures_all", "all"}),
+        ("test", {"test_set_all", "tables_and_figures_all", "all"}),
+    ],
+)
+def test_scores_that_somebody_deleted_are_measured_again(
+    study: Study, environment: dict[str, str], split: str, expected: set[str]
+) -> None:
+    """As errors advise for a damaged file; the tables, which are there, do not hide that it is gone."""
+    path, mark = study.result_path("cotr", split, 0), study.work / "test_set_all.done"
+    content = path.read_bytes()
+    path.unlink()
+    assert not study.is_measured("cotr", split, 0)
+    assert "CoTr" not in set(study.results().query("split == @split")["method"])
+    assert jobs_to_run(REPOSITORY, environment) == expected
+    path.write_bytes(content)
+    mark.touch()
+    assert jobs_to_run(REPOSITORY, environment) == set()
+
+
 def test_a_changed_profile_runs_its_jobs_again(study: Study, environment: dict[str, str], tmp_path: Path) -> None:
     jobs = {f"{row.key}_fold0_seed0".replace("-", "_") for row in ROWS}
     assert jobs_to_run(REPOSITORY, environment) & jobs == set()

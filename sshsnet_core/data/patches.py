@@ -81,7 +81,7 @@ def balanced_start(
         length = -(-length // step) * step
         low, high = max(0, position - patch + 1), min(position, length - patch)
         low, high = -(-low // step), max(high, 0) // step
-        starts.append(int(rng.integers(min(low, high), high + 1)) * step)
+        starts.append(int(rng.integers(low, high + 1)) * step)
     return starts[0], starts[1], starts[2]
 
 

@@ -3,7 +3,7 @@
 Resampling keeps the volume's extent: n voxels of spacing s become round(n s / target) voxels that fill the same box, so
 that voxel centres map half-voxel-correctly and every step has an exact inverse per axis. The image goes through
 torch's ``interpolate(antialias=True)``, which is linear when refining and widens its triangle when coarsening; unlike a
-cubic spline it neither rings nor leaks into the zero background, and it takes a tenth of the time.
+cubic spline it does not ring, into the zero background reaches by a voxel at most, and takes a tenth of the time.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """What SpineParseNet's networks are shown: whole volumes at a coarse size, slices with coarse scores at a fine one.
 
-Every sample is a function of (seed, index) alone, as in ``sampling``. Cases and slices are drawn evenly, without a
+Every sample is a function of (seed, index) alone, as in ``slices``. Cases and slices are drawn evenly, without a
 balance over the classes: so does the released code. Its augmentation is kept, but for a mistake: after a change of
 contrast it cuts z-scored intensities off at 0 and 1.
 """

@@ -63,6 +63,15 @@ def write_results(path: Path, rows: Iterable[Mapping[str, Any]], provenance: Map
     write_text(path, frame[list(COLUMNS)].to_csv(index=False, lineterminator="\n"))
 
 
+def is_there(path: Path) -> bool:
+    """Whether a results file is there: its sidecar, and the scores, if the sidecar tells of any.
+
+    Scores can be gone alone: Snakemake deletes those of an interrupted job, and knows nothing of sidecars.
+    """
+    sidecar = path.with_suffix(".json")
+    return sidecar.exists() and (path.exists() or "methods" not in json.loads(sidecar.read_text(encoding="utf-8")))
+
+
 def read_results(folder: Path, current: Current | None = None) -> pd.DataFrame:
     """All results of a folder as one frame with the columns ``COLUMNS``; those that are not ``current`` (see
     ``read_provenance``) are left out.
@@ -75,6 +84,8 @@ def read_results(folder: Path, current: Current | None = None) -> pd.DataFrame:
         try:
             text = dict.fromkeys(("method", "fold", "case"), str)
             frames[path.name] = pd.read_csv(path, dtype=text, keep_default_na=False)
+        except FileNotFoundError:  # another process has begun to measure it anew
+            continue
         except (ValueError, OSError) as error:
             raise ResultsError(f"{path} is not a readable CSV ({error}); delete it and measure it again.") from error
         _check(frames[path.name], path)
@@ -104,26 +115,23 @@ def read_provenance(folder: Path, current: Current | None = None) -> list[dict[s
 
 def _sidecars(folder: Path, current: Current | None) -> dict[str, dict[str, Any]]:
     """The sidecars by the name of the CSV that each stands beside."""
-    sidecars, cohorts = {}, {}
+    sidecars = {}
     for path in sorted({*_result_files(folder), *(p.with_suffix(".csv") for p in Path(folder).glob("*.json"))}):
         sidecar = path.with_suffix(".json")
         try:
             about = json.loads(sidecar.read_text(encoding="utf-8"))
             missing = [key for key in TOLD if key not in about]
+            if not missing and "fingerprint" not in about["cohort"]:
+                missing = ["the cohort's fingerprint"]
             if missing or about["pool"] not in POOLS:
                 raise ValueError(f"lacks {', '.join(missing)}" if missing else f"unknown pool {about['pool']}")
-            cohorts[about["cohort"]["fingerprint"]] = path.name
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ResultsError(
                 f"{path} has no readable sidecar {sidecar.name} to say what made it ({error}); delete it and measure "
                 "it again."
             ) from error
-        sidecars[path.name] = {"methods": [], **about}
-    if len(cohorts) > 1:
-        raise ResultsError(
-            f"{folder} mixes results of different cohorts ({', '.join(sorted(cohorts.values()))}, among others); "
-            "move those of the old cohort away."
-        )
+        if path.exists() or "methods" not in about:  # as in is_there
+            sidecars[path.name] = {"methods": [], **about}
     left_out = [name for name, sidecar in sidecars.items() if current and not current(sidecar)]
     if left_out:
         warnings.warn(
@@ -131,7 +139,14 @@ def _sidecars(folder: Path, current: Current | None) -> dict[str, dict[str, Any]
             "Delete these files, or measure their rows again.",
             stacklevel=3,
         )
-    return {name: sidecar for name, sidecar in sidecars.items() if name not in left_out}
+    kept = {name: sidecar for name, sidecar in sidecars.items() if name not in left_out}
+    cohorts = {sidecar["cohort"]["fingerprint"]: name for name, sidecar in kept.items()}
+    if len(cohorts) > 1:
+        raise ResultsError(
+            f"{folder} mixes results of different cohorts ({', '.join(sorted(cohorts.values()))}, among others); "
+            "move those of the old cohort away."
+        )
+    return kept
 
 
 def provenance(
@@ -168,8 +183,11 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file that appears whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _result_files(folder: Path) -> list[Path]:

@@ -116,7 +116,7 @@ def _train(
 ) -> pd.DataFrame:
     settings = training.settings
     fabric = make_fabric(settings)
-    # Adam, as the paper; AdamW is Adam where the weight decay is 0.
+    # Adam, as in the authors' code (the paper names none); AdamW is Adam where the weight decay is 0.
     optimizer = torch.optim.AdamW(objective.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
     module, optimizer = fabric.setup(objective, optimizer)
     history: list[dict[str, float]] = []

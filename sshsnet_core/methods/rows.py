@@ -8,7 +8,7 @@ from sshsnet_core.methods.sshsnet import SSHSNet
 from sshsnet_core.methods.stage1 import Stage1
 from sshsnet_core.methods.switches import Changed
 from sshsnet_core.methods.system import System
-from sshsnet_core.settings import SettingsError
+from sshsnet_core.settings import Settings, SettingsError
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,11 @@ class Switch:
     turned: Method
     base: Method
 
+    def turns(self, settings: Settings) -> bool:
+        """Whether it turns anything: a profile may have chosen so already."""
+        system = self.turned.system
+        return not isinstance(system, Changed) or settings.changed(system.changes) != settings
+
 
 #: What each part of SSHSNet is worth: the row that has it, and the row that differs in it alone.
 PARTS = (
@@ -106,7 +111,7 @@ PARTS = (
     Switch("CPS", CPS_ALONE, WITHOUT_CPS),
     Switch("the second stage", OURS, CPS_ALONE),
     Switch("CTAM", OURS, WITHOUT_CTAM),
-    Switch("seeing the test images, unlabelled", OURS, INDUCTIVE),
+    Switch("test images in the pool, not held-out ones", OURS, INDUCTIVE),
 )
 
 #: Notebook 04's table. Stage 1's choices are judged by stage 1's own map, stage 2's by the whole.

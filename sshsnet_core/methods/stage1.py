@@ -135,7 +135,8 @@ def train_stage1(
     Under CPS with a lambda of 0 both branches learn from labels alone: no unlabelled case is read.
     """
     training.seed_everything()
-    objective = build(stage, settings, stage.pretrained)
+    # A training that goes on, or is finished, needs no ImageNet weights, which may have to come from a network.
+    objective = build(stage, settings, stage.pretrained and not training.checkpoint.exists())
     slices = slice_samples(settings, training, labelled)
     both = CPSSamples(slices, pool, cutmix_mask if stage.cutmix else no_cutmix)
     starts = settings.cps.labels_only * settings.train_2d.epochs

@@ -26,7 +26,9 @@ class Changed:
 
     def _job(self, job: Job) -> Job:
         root = job.root / job.key if any(key.startswith(_STAGE_1) for key in self.changes) else job.root
-        return replace(job, settings=job.settings.changed(self.changes), root=root)
+        settings = job.settings.changed(self.changes)
+        identity = job.identity | {"slice_size": settings.slice_size}
+        return replace(job, settings=settings, identity=identity, root=root)
 
     def stages(self, job: Job) -> dict[str, Stage]:
         """Its system's stages, under the changed settings."""

@@ -56,7 +56,7 @@ class Job:
     settings: Settings
     #: The cases to learn from, with their masks.
     labelled: Sequence[StoredCase]
-    #: Cases that may be watched while training (a validation curve) and must decide nothing.
+    #: Cases that may be watched while training (a validation curve) and must not be learnt from.
     watched: Sequence[StoredCase]
     #: The unlabelled images of the named pool (one of ``results.POOLS``); only rows under CPS ask for them.
     pool: Callable[[str], Sequence[StoredCase]]
@@ -95,7 +95,7 @@ class System(Protocol):
     """One way to segment, as switches: a frozen dataclass that trains itself and can be put to use."""
 
     def stages(self, job: Job) -> dict[str, Stage]:
-        """The trainings that the row consists of, by name, in their order. Reads and writes nothing."""
+        """The trainings that the row consists of, by name, in their order. Trains and writes nothing."""
         ...
 
     def train(self, job: Job) -> dict[str, pd.DataFrame]:

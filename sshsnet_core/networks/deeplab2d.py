@@ -16,7 +16,12 @@ FEATURE_STRIDE = 4
 
 
 class Output2D(NamedTuple):
-    """S_2d before the softmax (N, C1, h, w), and I_2d (N, C3, ceil(h/4), ceil(w/4))."""
+    """S_2d before the softmax (N, C1, h, w), and I_2d (N, C3, ceil(h/4), ceil(w/4)).
+
+    Section 3.1.1 gives I_2d C2 channels and section 3.1.2 C3; it is the decoder's width, 256 at paper size. The
+    library upsamples with aligned corners: its cell i of n stands for the pixel 4 i + 3 i / (n - 1), and stage 2 takes
+    it for 4 i + 1.5. In the middle both agree; at the edges, where there is no spine, they are 1.5 pixels apart.
+    """
 
     scores: Tensor
     features: Tensor

@@ -129,7 +129,8 @@ class DeepLab3D(nn.Module):
 
 
 class Head3D(nn.Module):
-    """psi of Equation 5: features (N, in_channels, Z, h/4, w/4) -> scores (N, classes, Z, h, w), before the softmax.
+    """psi of Equation 5: features (N, in_channels, Z, h/4, w/4) -> scores (N, classes, Z, h, w), before the softmax
+    and upsampled to the patch, where the paper's Y has its features' size.
 
     The paper does not say what psi consists of; as in the authors' code, a 1x3x3 convolution to ``channels`` precedes
     the 1x1x1 convolution to the classes.

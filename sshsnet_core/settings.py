@@ -118,6 +118,9 @@ class NNUNetSettings(_Frozen):
     epochs_2d: Positive | None = None
     steps_per_epoch: Positive = 250
     validation_steps: Positive = 50
+    #: Whether 3D networks are shown volumes mirrored left to right, in training and at test time, as nnU-Net does.
+    #: Upside down and back to front are no matter of a profile: see ``NNUNet.upside_down``.
+    mirror_slices: bool = True
     #: None: nnU-Net's own SGD from 0.01. A number: AdamW from there, as in nnU-Net's trainer variants; SGD spends its
     #: first hundreds of steps on telling spine from background, which is all that a small profile has.
     adam_learning_rate: Annotated[float, Field(gt=0)] | None = None

@@ -243,9 +243,14 @@ def test_weights_that_the_last_step_spoilt_stop_the_training(
         NNUNet("2d").train(job(cases, tmp_path))
 
 
-@pytest.mark.parametrize("upside_down", [False, True])
-def test_upside_down_is_what_mirrors_and_turns(cases: list[StoredCase], tmp_path: Path, upside_down: bool) -> None:
-    system, own = NNUNet("3d_fullres", upside_down=upside_down), job(cases, tmp_path)
+@pytest.mark.parametrize(
+    ("upside_down", "mirror_slices", "axes"),
+    [(False, True, (0,)), (False, False, ()), (True, True, (0, 1, 2)), (True, False, (0, 1, 2))],
+)
+def test_upside_down_is_what_mirrors_and_turns(
+    cases: list[StoredCase], tmp_path: Path, upside_down: bool, mirror_slices: bool, axes: tuple[int, ...]
+) -> None:
+    system, own = NNUNet("3d_fullres", upside_down=upside_down), job(cases, tmp_path, mirror_slices=mirror_slices)
     dataset = prepare(own, "3d_fullres")
     with environment(dataset.folder, tmp_path / "runs"):
         trainer = system._trainer(own, dataset, system._training(own))
@@ -253,7 +258,8 @@ def test_upside_down_is_what_mirrors_and_turns(cases: list[StoredCase], tmp_path
         assert trainer.do_split() == (["a", "b"], ["c"])
     assert dummy_2d
     np.testing.assert_allclose(np.rad2deg(rotation), (-180, 180) if upside_down else (-15, 15))
-    assert mirror == trainer.inference_allowed_mirroring_axes == ((0, 1, 2) if upside_down else (0,))
+    assert mirror == axes
+    assert trainer.inference_allowed_mirroring_axes == (axes or None)
 
 
 def test_a_slice_is_not_mirrored(cases: list[StoredCase], tmp_path: Path) -> None:
@@ -301,4 +307,9 @@ def test_switches_and_sizes_tell_trainings_apart(cases: list[StoredCase], tmp_pa
         replace(own, seed=1), replace(own, effort=2.0), replace(own, identity={**own.identity, "training": ["b"]}),
         job(cases, tmp_path, epochs=2),
     )]  # fmt: skip
+    not_mirrored = job(cases, tmp_path, mirror_slices=False)
+    prints.append(NNUNet("3d_fullres").stages(not_mirrored)["nnU-Net"].fingerprint)
     assert len(set(prints)) == len(prints)
+    # Of a slice, and upside down, it decides nothing.
+    for system in (NNUNet("2d"), NNUNet("3d_fullres", upside_down=True)):
+        assert system.stages(not_mirrored)["nnU-Net"].fingerprint == system.stages(own)["nnU-Net"].fingerprint

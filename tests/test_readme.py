@@ -301,6 +301,18 @@ def test_the_baselines_as_released_have_measured_what_is_told() -> None:
     assert f"SpineParseNet's in-sample coarse maps gain {in_sample:.0f} (p {p_in_sample})" in told
 
 
+def test_mirroring_left_to_right_has_measured_what_is_told() -> None:
+    reached = {}
+    for title in ("3D nnU-Net", "CoTr"):
+        for mirrored, folder in ((True, REFERENCE / "mirrored"), (False, FIVE_FOLDS / "results")):
+            of_folds = scores_by_subject(read_results(folder), title, "validation").mean(axis=1).groupby("fold").mean()
+            reached[title, mirrored] = " and ".join(f"{of_folds[fold]:.1f}" for fold in ("0", "1"))
+    told = words(MEASURED)
+    deep = f"{reached['3D nnU-Net', True]} on the cases that folds 0 and 1 hold out, without it"
+    assert f"3D nnU-Net reaches {deep} {reached['3D nnU-Net', False]};" in told
+    assert f"CoTr {reached['CoTr', True]}, without it {reached['CoTr', False]}." in told
+
+
 def test_the_switches_have_measured_what_is_told() -> None:
     switches = pd.read_csv(REFERENCE / "switches.csv").pivot(index="switch", columns="quantity", values="value")
     established = switches[switches["high"] < 0].sort_values("difference")["difference"]

@@ -59,7 +59,7 @@ class NNUNetTraining:
 class NNUNet:
     """``configuration`` is nnU-Net's; ``network`` puts CoTr in the U-Net's place, with the corrected or the released
     order of its coordinates; ``upside_down`` mirrors along all axes and turns by up to 180 degrees, as released, where
-    else 3D networks mirror left to right alone. What is mirrored in training is so at test time, too."""
+    else 3D networks mirror left to right at most. What is mirrored in training is so at test time, too."""
 
     configuration: Configuration
     network: Literal["unet", "cotr", "cotr-released-order"] = "unet"
@@ -114,11 +114,12 @@ class NNUNet:
 
     def _training(self, job: Job) -> NNUNetTraining:
         settings = job.settings
-        nnunet = settings.nnunet.model_dump(exclude={"epochs", "epochs_2d"}) | {"epochs": self._epochs(settings)}
+        nnunet = settings.nnunet.model_dump(exclude={"epochs", "epochs_2d", "mirror_slices"})
+        nnunet |= {"epochs": self._epochs(settings)}
         what: list[Any] = [job.identity, repr(self), nnunet, job.seed, job.effort]
         if self.network != "unet":
             what.append(settings.cotr.model_dump())
-        if self.configuration == "3d_fullres" and not self.upside_down:
+        if settings.nnunet.mirror_slices and self.configuration == "3d_fullres" and not self.upside_down:
             what.append("mirrored left to right")
         fingerprint = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
         return NNUNetTraining(job.folder(job.key), fingerprint)
@@ -138,7 +139,7 @@ class NNUNet:
             trainer = SpineTrainer(plans, self.configuration, 0, dataset.description, device())
         trainer.labelled = [case.name for case in job.labelled]
         trainer.watched = [case.name for case in job.watched]
-        trainer.upside_down, trainer.seed = self.upside_down, job.seed
+        trainer.upside_down, trainer.mirror_slices, trainer.seed = self.upside_down, settings.mirror_slices, job.seed
         trainer.adam_learning_rate = settings.adam_learning_rate
         trainer.cotr = None
         if self.network != "unet":

@@ -38,6 +38,7 @@ class SpineTrainer(nnUNetTrainer):
     labelled: list[str]
     watched: list[str]
     upside_down: bool
+    mirror_slices: bool
     seed: int
     adam_learning_rate: float | None
     #: CoTr in place of the U-Net, where given.
@@ -68,7 +69,7 @@ class SpineTrainer(nnUNetTrainer):
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, bool, Any, Any]:
         """nnU-Net mirrors along all axes and turns flat 3D patches by up to 180 degrees. Upside down, L5 looks like the
         next level but one while its label stays: the name, which only the place in the column tells, is taught wrongly.
-        Left to right, the order of the slices, is the one mirroring that makes a possible spine: it stays (3D).
+        Left to right, the order of the slices, is the one mirroring that makes a possible spine.
         """
         rotation, dummy_2d, initial_patch, mirror = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         if self.upside_down:
@@ -78,7 +79,7 @@ class SpineTrainer(nnUNetTrainer):
         initial_patch = get_patch_size(patch, rotation, rotation, rotation, (0.85, 1.25))
         if dummy_2d:
             initial_patch[0] = patch[0]
-        mirror = (0,) if len(patch) == 3 else ()
+        mirror = (0,) if self.mirror_slices and len(patch) == 3 else ()
         self.inference_allowed_mirroring_axes = mirror or None
         return rotation, dummy_2d, initial_patch, mirror
 

@@ -250,5 +250,8 @@ class Study:
 
     @property
     def figures(self) -> Path:
-        """Where this study's tables and figures go: ``figures/<profile>/``."""
-        return REPOSITORY / os.environ.get("SSHSNET_FIGURES", "figures") / self.settings.name
+        """Where this study's tables and figures go: ``figures/<profile>/``; of another effort or seed than the default,
+        ``figures/<profile>-effort4-seed0/`` and the like, so that none is drawn over another's."""
+        default = (self.effort, self.seed) == (1, 0)
+        name = self.settings.name if default else f"{self.settings.name}-{self.work.name}"
+        return REPOSITORY / os.environ.get("SSHSNET_FIGURES", "figures") / name

@@ -236,6 +236,9 @@ def test_runs_and_figures_are_counted_from_the_repository(monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     study = Study.open("smoke")
     assert (study.runs.parent, study.figures.parent) == (REPOSITORY / "../elsewhere", REPOSITORY / "../drawn")
+    # No study draws over another's pictures.
+    folders = {Study.open("smoke", effort, seed).figures.name for effort in (1, 4) for seed in (0, 1)}
+    assert folders == {"smoke", "smoke-effort4-seed0", "smoke-effort1-seed1", "smoke-effort4-seed1"}
 
 
 @pytest.mark.parametrize(

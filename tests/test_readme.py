@@ -95,7 +95,22 @@ def test_the_readme_tells_how_far_another_machine_moves_the_rows() -> None:
 
 
 def test_the_readme_tells_what_more_steps_reach() -> None:
-    assert f"bring SSHSNet to {means(BY_EFFORT[4], 'SSHSNet', 'validation')}" in words(README)
+    cps = parts(REFERENCE / "effort4").loc["CPS"]
+    held_out, test = (f"{cps['difference'][images]:.1f}" for images in IMAGES.values())
+    reached = f"bring SSHSNet to {means(BY_EFFORT[4], 'SSHSNet', 'validation')}"
+    assert f"{reached}; CPS is then ahead at equal steps, by {held_out} and {test} points" in words(README)
+    p_held_out, p_test = (f"{cps['p'][images]:.2f}".lstrip("0") for images in IMAGES.values())
+    told = (
+        f"by {held_out} points on held-out cases (p {p_held_out}) and {test} on test images (p {p_test}, uncorrected)"
+    )
+    assert told in words(MEASURED)
+    assert f"+{held_out} and +{test} with four times the steps" in words(MEASURED)
+    with_more, here = (
+        [f"{of[row, 'validation', 'mean of subjects']:.0f}" for row in ("SSHSNet-3D", "SSHSNet-2D-w/o-Pre-CPS")]
+        for of in (BY_EFFORT[4], BY_EFFORT[1])
+    )
+    told = "SSHSNet-3D has {} and the row without pretraining {}, where they have {} and {} here"
+    assert told.format(*with_more, *here) in words(MEASURED)
 
 
 def test_a_gpu_has_measured_what_is_told() -> None:
@@ -241,6 +256,27 @@ def test_rows_depend_on_the_fold_as_is_told(row: str) -> None:
     assert f"({of_folds.min():.1f} to {of_folds.max():.1f})" in words(MEASURED)
     if row == OURS.title:
         assert f"SSHSNet has {of_folds['2']:.1f} and {of_folds['3']:.1f} there" in words(MEASURED)
+
+
+def test_specks_cost_what_is_told() -> None:
+    reached, invented = {}, {}
+    for kept, folder in ((True, REFERENCE / "specks"), (False, REFERENCE / "results")):
+        results = read_results(folder)
+        for row in (OURS.title, "CoTr"):
+            of_splits = [scores_by_subject(results, row, split).mean(axis=1).mean() for split in SPLITS]
+            reached[row, kept] = " / ".join(f"{mean:.1f}" for mean in of_splits)
+            verdicts = results[(results["method"] == row) & (results["metric"] == "invented")]
+            invented[row, kept] = [int(verdicts.loc[verdicts["split"] == split, "value"].sum()) for split in SPLITS]
+    ours, cotr = ((reached[row, True], reached[row, False], invented[row, True]) for row in (OURS.title, "CoTr"))
+    assert (invented[OURS.title, False], invented["CoTr", False]) == ([0, 1], [0, 0])
+    told = words(MEASURED)
+    assert (
+        "SSHSNet reaches {} instead of {}, with {} and {} invented levels instead of 0 and 1".format(
+            *ours[:2], *ours[2]
+        )
+        in told
+    )
+    assert "CoTr {} instead of {}, with {} and {} instead of none".format(*cotr[:2], *cotr[2]) in told
 
 
 def test_what_is_told_is_reached_on_true_structures() -> None:

@@ -31,6 +31,7 @@ from sshsnet_core.methods.rows import (
     CPS_COMPARISON,
     INDUCTIVE,
     METHODS,
+    OURS,
     PARTITIONS,
     PRETRAINED,
     SCRATCH,
@@ -44,6 +45,7 @@ from sshsnet_core.methods.segmenter import Segmenter
 from sshsnet_core.methods.sshsnet import SSHSNet
 from sshsnet_core.methods.stage1 import Stage1, apply_stage1
 from sshsnet_core.methods.stage2 import Stage2
+from sshsnet_core.methods.switches import Changed
 from sshsnet_core.methods.system import Job, gpu_shares
 from sshsnet_core.networks.ctam import CTAM, Concatenation
 from sshsnet_core.networks.deeplab2d import Output2D
@@ -314,6 +316,16 @@ def test_a_switch_trains_anew_what_it_reaches_and_shares_the_rest(
     assert len(set(folders)) == len(folders)
 
 
+def test_a_changed_slice_size_is_another_training_though_the_study_tells_its_own(
+    settings: Settings, cases: list[StoredCase], tmp_path: Path
+) -> None:
+    own = replace(job(settings, cases, tmp_path, "row"), identity={**IDENTITY, "slice_size": settings.slice_size})
+    sizes = (settings.slice_size, (96, 64), (64, 64))
+    stages = [Changed(OURS.system, {"slice_size": size}).stages(own) for size in sizes]
+    assert stages[0]["stage 1"].fingerprint == OURS.system.stages(own)["stage 1"].fingerprint
+    assert len({of["stage 1"].fingerprint for of in stages}) == len(sizes)
+
+
 def test_unknown_settings_are_not_changed(settings: Settings) -> None:
     assert settings.changed({"cps.weight": 0.1, "patch": (12, 64, 64)}).patch == (12, 64, 64)
     for key in ("cps.wait", "wait", "cps.weight.more", "wait.more"):
@@ -402,6 +414,17 @@ def test_cps_begins_after_the_epochs_on_labels_only(
     assert not any(branch.training for branch in branches)
     with pytest.raises(TrainingError, match="other settings"):
         stage1.load_branches(SCRATCH_CPS, changed(settings, "cps", weight=0.5), replace(training, seed=1))
+
+
+def test_what_is_trained_needs_no_imagenet_weights(
+    settings: Settings, cases: list[StoredCase], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may have to come from a network that is not there any more."""
+    _, history = train_first(PRETRAINED, settings, cases, tmp_path)
+    monkeypatch.setattr("sshsnet_core.networks.deeplab2d.pretrained_encoder", None)
+    pd.testing.assert_frame_equal(train_first(PRETRAINED, settings, cases, tmp_path)[1], history)
+    with pytest.raises(TypeError):
+        train_first(PRETRAINED, settings, cases, tmp_path / "anew")
 
 
 def test_pseudo_labels_are_written_down_after_every_epoch(

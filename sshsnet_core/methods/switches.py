@@ -26,9 +26,9 @@ class Changed:
 
     def _job(self, job: Job) -> Job:
         root = job.root / job.key if any(key.startswith(_STAGE_1) for key in self.changes) else job.root
-        settings = job.settings.changed(self.changes)
-        identity = job.identity | {"slice_size": settings.slice_size}
-        return replace(job, settings=settings, identity=identity, root=root)
+        # Where the job's identity tells a setting, it tells the changed one.
+        identity = job.identity | {key: value for key, value in self.changes.items() if key in job.identity}
+        return replace(job, settings=job.settings.changed(self.changes), identity=identity, root=root)
 
     def stages(self, job: Job) -> dict[str, Stage]:
         """Its system's stages, under the changed settings."""

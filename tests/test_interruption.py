@@ -14,7 +14,7 @@ import yaml
 from sshsnet_core.settings import PROFILES
 from sshsnet_core.study import REPOSITORY
 
-ROW, EPOCHS = "2d-wo-pre-cps", 40
+ROW, EPOCHS = "2d-wo-pre-cps", 12
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -43,8 +43,8 @@ class Study:
         """The study of a profile.
 
         ``SSHSNET_PROFILE``, where set, is used in place of ``profile``: it is how the tests step through every
-        notebook at smoke size. ``SSHSNET_RUNS`` moves the runs elsewhere than the repository's ``runs/``, from which
-        relative paths are counted, wherever a notebook runs.
+        notebook at smoke size. ``SSHSNET_RUNS`` moves the runs elsewhere than ``runs/``; a relative path is counted
+        from the repository, wherever a notebook runs.
 
         Raises ``SettingsError`` for an unknown profile and for an effort that is not positive.
         """

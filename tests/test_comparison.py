@@ -7,6 +7,7 @@ import pytest
 
 from sshsnet_core.evaluation.comparison import (
     NAMED,
+    ON_TRUE,
     compare_partitions,
     compare_released,
     compare_seeds,
@@ -145,4 +146,19 @@ def test_what_each_fold_alone_would_have_shown_stands_beside_their_mean() -> Non
     both, first = compare_switches(results, switches).to_dict("records")
     assert (both["difference"], both["fold 0"], both["fold 1"]) == pytest.approx((1, 3, -1))
     assert pd.isna([first["fold 0"], first["fold 1"]]).all()
-    assert list(compare_switches(results, switches[1:]).columns)[-1] == "p"
+    assert list(compare_switches(results, switches[1:]).columns)[-1] == ON_TRUE
+
+
+def test_a_name_invented_once_does_not_count_among_true_structures(tmp_path: Path) -> None:
+    # One row draws L3 better by a point in each of eight subjects, and in one of them invents T9, which scores 0.
+    both = {(f"case {n}", "L3"): 0.8 for n in range(8)}
+    base = scores("w/o", both)
+    judged = base.assign(metric="missed", value=0.0)
+    turned = scores("with", {key: 0.81 for key in both} | {("case 0", "T9"): 0.0})
+    results = pd.concat([base, turned, judged, judged.assign(method="with")])
+    comparison = compare_switches(results, [("part", "with", "w/o")])
+    (line,) = comparison.to_dict("records")
+    assert line["difference"] == pytest.approx(1 - 40.5 / 8)
+    assert line[ON_TRUE] == pytest.approx(1)
+    write_comparison(tmp_path, "parts", "Parts", comparison, "Words.", make="study")
+    assert f"{ON_TRUE}: the same difference" in (tmp_path / "parts.md").read_text()

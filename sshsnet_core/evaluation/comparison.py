@@ -10,15 +10,21 @@ import pandas as pd
 from sshsnet_core.evaluation.captions import IMAGES, Provenances, caption
 from sshsnet_core.evaluation.results import SPLITS, write_text
 from sshsnet_core.evaluation.statistics import paired
-from sshsnet_core.evaluation.summary import MEANS, RARE, scores_by_subject, summarise
+from sshsnet_core.evaluation.summary import MEANS, RARE, on_true_structures, scores_by_subject, summarise
 
 #: What is compared: the overall means and the two structures that the paper's CPS is said to save.
 SHOWN = (*MEANS, *RARE)
 NAMED = "levels named right"
+#: A difference ``on_true_structures``: one sliver under an invented name costs its subject about five points.
+ON_TRUE = "on true structures"
 
 _INTERVAL_AND_P = (
     "low and high: a 95 % interval of the difference, paired, over subjects, with one training of each row a fold. p: "
     "Wilcoxon's, not corrected for the number of lines."
+)
+_ON_TRUE = (
+    f"{ON_TRUE}: the same difference over the structures that the truth holds alone, without the zeros of those that a "
+    "row invents."
 )
 
 
@@ -86,9 +92,10 @@ def compare_switches(
     """One line a switch, given as its name and the titles of the rows that have it turned and not.
 
     ``MEANS`` of the turned row on the held-out cases or another split (DSC in percent), its ``difference`` from the row
-    that it is held against (points of the mean of subjects) with the 95 % interval over subjects and Wilcoxon's ``p``.
-    A switch without results of both by the same folds is left out. Where several folds were held out, columns
-    ``fold <k>`` hold the difference on the subjects of each: what one training alone would have shown.
+    that it is held against (points of the mean of subjects) with the 95 % interval over subjects and Wilcoxon's ``p``,
+    and the same difference ``ON_TRUE`` structures. A switch without results of both by the same folds is left out.
+    Where several folds were held out, columns ``fold <k>`` hold the difference on the subjects of each: what one
+    training alone would have shown.
     """
     lines = []
     for name, turned, base in switches:
@@ -99,11 +106,13 @@ def compare_switches(
         means = summarise(results, {turned: {}}, split).set_index("structure")["mean"]
         line = {"switch": name, "against": base, **{mean: means[mean] for mean in MEANS}}
         lines.append({**line, "difference": difference, "low": low, "high": high, "p": p})
+        true, kept = (on_true_structures(results, title, split).mean(axis=1) for title in (turned, base))
+        lines[-1][ON_TRUE] = (true - kept).mean()
         by_fold = (subjects[0] - subjects[1]).dropna().groupby("fold").mean()
         if len(by_fold) > 1:
             lines[-1] |= {f"fold {fold}": difference for fold, difference in by_fold.items()}
     folds = sorted({column for line in lines for column in line if column.startswith("fold ")})
-    return pd.DataFrame(lines, columns=["switch", "against", *MEANS, "difference", "low", "high", "p", *folds])
+    return pd.DataFrame(lines, columns=["switch", "against", *MEANS, "difference", "low", "high", "p", ON_TRUE, *folds])
 
 
 def write_parts(
@@ -131,6 +140,8 @@ def write_comparison(
     sentences = [words, f"What is missing has not been run yet: `make {make}` runs it all."]
     if "p" in comparison:
         sentences.append(_INTERVAL_AND_P)
+    if ON_TRUE in comparison:
+        sentences.append(_ON_TRUE)
     write_text(folder / f"{name}.md", f"# {title}\n\n{' '.join(sentences)}\n\n{text}\n")
     tidy = comparison.melt(list(comparison.columns[:keys]), var_name="quantity").dropna()
     write_text(folder / f"{name}.csv", tidy.to_csv(index=False, float_format="%.6g", lineterminator="\n"))

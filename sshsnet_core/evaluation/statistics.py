@@ -15,9 +15,9 @@ from scipy.stats import DegenerateDataWarning, bootstrap, wilcoxon
 from statsmodels.stats.multitest import multipletests
 
 from sshsnet_core.evaluation.paper import OURS
-from sshsnet_core.evaluation.summary import COMMON, MEANS, overall_means, scores_by_subject
+from sshsnet_core.evaluation.summary import COMMON, MEANS, on_true_structures, overall_means, scores_by_subject
 
-#: Of the structures that the truth holds alone: without the zeros for names that it does not.
+#: Of ``on_true_structures``.
 TRUE_MEAN = "mean of subjects, true structures"
 DIFFERENCE, P, P_HOLM = f"{OURS} minus row", "p", "p (Holm)"
 #: Shares of the truth's levels in percent, then counts.
@@ -57,7 +57,7 @@ def statistics(
         of_row = results[(results["method"] == row) & (results["split"] == split)]
         of_all = (
             *_means(dsc),
-            _true_mean(of_row),
+            _true_mean(on_true_structures(results, row, split).mean(axis=1)),
             *_identification(of_row),
             *_surfaces(of_row),
             _cost(provenances, row, split),
@@ -131,12 +131,8 @@ def _means(scores: pd.DataFrame) -> list[tuple[Any, ...]]:
     return [(name, float(mean), *interval, len(values)) for name, mean, interval in points]
 
 
-def _true_mean(of_row: pd.DataFrame) -> tuple[Any, ...]:
-    """The truth holds those structures that could be missed."""
-    scores = of_row.pivot(index=["case", "structure"], columns="metric", values="value")
-    scores = scores.reindex(columns=["dsc", "missed"]).dropna()
-    subjects = scores["dsc"].groupby("case").mean()
-    return TRUE_MEAN, 100 * subjects.mean(), *_NONE, len(subjects)
+def _true_mean(subjects: pd.Series) -> tuple[Any, ...]:
+    return TRUE_MEAN, subjects.mean(), *_NONE, subjects.count()
 
 
 def _comparisons(scores: Mapping[str, pd.DataFrame]) -> list[tuple[Any, ...]]:

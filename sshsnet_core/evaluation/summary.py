@@ -67,6 +67,18 @@ def scores_by_subject(results: pd.DataFrame, row: str, split: str) -> pd.DataFra
     return 100 * wide.reindex(columns=list(NAMES)).astype(float)
 
 
+def on_true_structures(results: pd.DataFrame, row: str, split: str) -> pd.DataFrame:
+    """``scores_by_subject`` of those structures that the truth holds alone: without the zeros for invented names.
+
+    The truth holds those structures that could be missed.
+    """
+    scores = scores_by_subject(results, row, split)
+    could = results[(results["metric"] == "missed") & (results["split"] == split) & (results["method"] == row)]
+    return scores.where(
+        could.pivot(index=["case", "fold"], columns="structure", values="value").reindex_like(scores).notna()
+    )
+
+
 def overall_means(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     """The three ``MEANS``, (3, ...), of scores (..., subjects, 19) that are NaN where a structure was not scored.
 

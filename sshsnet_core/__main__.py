@@ -30,8 +30,8 @@ def _phantom(arguments: argparse.Namespace) -> None:
 
 def _study(arguments: argparse.Namespace) -> None:
     from sshsnet_core.evaluation.tables import table_text
+    from sshsnet_core.gpus import at_a_time
     from sshsnet_core.methods.rows import method_by_key
-    from sshsnet_core.methods.system import gpu_shares
     from sshsnet_core.study import REPOSITORY, Study
 
     study = Study.open(arguments.profile, arguments.effort)
@@ -48,14 +48,17 @@ def _study(arguments: argparse.Namespace) -> None:
     config = [f"{name}={getattr(arguments, name):g}" for name in ("folds", "effort")]
     command = [sys.executable, "-m", "snakemake", "-s", str(REPOSITORY / "notebooks" / "Snakefile"), *targets]
     command += ["--cores", "all", "--scheduler", "greedy", "--quiet", "rules", "--rerun-incomplete", "--nolock"]
-    command += ["--rerun-triggers", "input", "params", "--directory", str(REPOSITORY)]
-    command += ["--resources", f"gpu={gpu_shares()}", "--config", f"profile={profile}", *config]
+    # A row that fails leaves the others to be trained; what stands on it is left out.
+    command += ["--keep-going", "--rerun-triggers", "input", "params", "--directory", str(REPOSITORY)]
+    command += ["--resources", f"gpu={at_a_time()}", "--config", f"profile={profile}", *config]
     subprocess.run(command, check=True)
     if arguments.target in COMPARISONS:
         print(f"\n{(study.figures / f'{arguments.target}.md').read_text(encoding='utf-8')}\n")
     else:
         numbers = (1,) if arguments.target == "table1" else (1, 2)
         print(*(f"\nTable {number}\n\n{table_text(number, study.results())}" for number in numbers), sep="\n")
+    if arguments.target not in GRIDS:
+        print("\nTest images are segmented by make study, or by notebook 05_test_set for the rows that are trained.")
     print(f"\nTables and pictures: {study.figures}\nExecuted notebooks: {study.work / 'executed'}")
 
 
@@ -199,7 +202,7 @@ def main() -> int:
         )
         return error.returncode
     except KeyboardInterrupt:
-        print("Interrupted; the same command goes on from the last finished epoch.", file=sys.stderr)
+        print("Interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
         return 130
     return 0
 

@@ -18,6 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "annotation": {"anatomy", "errors", "settings"},
     "decision": {"anatomy"},
     "errors": set(),
+    "gpus": set(),
     "progress": set(),
     "settings": {"anatomy", "errors"},
     "data": GROUND,
@@ -44,8 +45,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "transfer": GROUND | {"data", "evaluation", "learning.training", "methods", "model", "pictures", "scan", "study"},
     "measurement": GROUND | {"data", "evaluation", "methods", "pictures", "study", "transfer"},
     "__main__": GROUND
-    | {"data", "evaluation", "measurement", "model", "scan", "study", "transfer"}
-    | {"methods.rows", "methods.system", "methods.weights"},
+    | {"data", "evaluation", "gpus", "measurement", "model", "scan", "study", "transfer"}
+    | {"methods.rows", "methods.weights"},
 }
 #: Libraries that read volumes: only data may know of them.
 FILE_FORMATS = {"nibabel", "SimpleITK"}

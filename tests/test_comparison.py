@@ -154,7 +154,7 @@ def test_a_name_invented_once_does_not_count_among_true_structures(tmp_path: Pat
     both = {(f"case {n}", "L3"): 0.8 for n in range(8)}
     base = scores("w/o", both)
     judged = base.assign(metric="missed", value=0.0)
-    turned = scores("with", {key: 0.81 for key in both} | {("case 0", "T9"): 0.0})
+    turned = scores("with", dict.fromkeys(both, 0.81) | {("case 0", "T9"): 0.0})
     results = pd.concat([base, turned, judged, judged.assign(method="with")])
     comparison = compare_switches(results, [("part", "with", "w/o")])
     (line,) = comparison.to_dict("records")

@@ -4,7 +4,6 @@ A system knows nothing of scoring, of the other rows' files or of how cases were
 and returns a function from a preprocessed volume to class probabilities. The rest is the same code for every row.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,21 +20,10 @@ from sshsnet_core.settings import Settings, SettingsError
 #: A trained system put to use: a preprocessed volume, float32 (Z, H, W), to class probabilities (C1, Z, H, W) there.
 Segmentation = Callable[[np.ndarray], np.ndarray]
 
-#: Bytes of a GPU's memory that a training gets: about 10 GB is the largest at paper size, with some room.
-GPU_SHARE = 12 * 2**30
-
 
 def device() -> torch.device:
     """The first GPU, or the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def gpu_shares() -> int:
-    """How many trainings the GPUs' memory holds at a time, at least one each; without a GPU memory is no limit."""
-    count = torch.cuda.device_count()
-    if not count:
-        return os.cpu_count() or 1
-    return sum(max(1, torch.cuda.get_device_properties(gpu).total_memory // GPU_SHARE) for gpu in range(count))
 
 
 def check_paper_classes(settings: Settings, system: str) -> None:

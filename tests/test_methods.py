@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -46,7 +45,7 @@ from sshsnet_core.methods.sshsnet import SSHSNet
 from sshsnet_core.methods.stage1 import Stage1, apply_stage1
 from sshsnet_core.methods.stage2 import Stage2
 from sshsnet_core.methods.switches import Changed
-from sshsnet_core.methods.system import Job, gpu_shares
+from sshsnet_core.methods.system import Job
 from sshsnet_core.networks.ctam import CTAM, Concatenation
 from sshsnet_core.networks.deeplab2d import Output2D
 from sshsnet_core.networks.sshsnet import Plain3D, SSHSNet3D
@@ -159,16 +158,6 @@ def test_rows_with_few_labels_are_the_tables_own_otherwise() -> None:
             assert replace(row.system.first, pool=None) == whole.system.first
 
 
-@pytest.mark.parametrize(("gib", "shares"), [((), 7), ((11,), 1), ((80,), 6), ((23, 48), 5)])
-def test_as_many_trainings_at_a_time_as_the_gpus_memory_holds(
-    gib: tuple[int, ...], shares: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 7)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: len(gib))
-    monkeypatch.setattr("torch.cuda.get_device_properties", lambda gpu: SimpleNamespace(total_memory=gib[gpu] * 2**30))
-    assert gpu_shares() == shares
-
-
 def test_unknown_row() -> None:
     assert method_by_key("sshsnet").title == "SSHSNet"
     with pytest.raises(SettingsError, match=r"No method 'cips'; known are .*2d-wo-pre-cps"):
@@ -233,6 +222,18 @@ def test_stage_1_and_what_stands_on_it_change_with_its_settings(
     assert first_stage(other).fingerprint != first_stage(settings).fingerprint
     assert second_stage(other).fingerprint != second_stage(settings).fingerprint
     assert second_stage(other, "3d").fingerprint == second_stage(settings, "3d").fingerprint
+
+
+def test_where_files_and_folders_lie_decides_nothing(settings: Settings) -> None:
+    """Weights or scans that have moved leave trainings what they are; others have another name or content."""
+    here, there, other = (
+        settings.changed({"network_2d.weights_file": file}) for file in ("/a/se.pth", "/b/se.pth", "/a/other.pth")
+    )
+    assert first_stage(here, PRETRAINED).fingerprint == first_stage(there, PRETRAINED).fingerprint
+    assert first_stage(here, PRETRAINED).fingerprint != first_stage(other, PRETRAINED).fingerprint
+    assert first_stage(here, SCRATCH).fingerprint == first_stage(settings, SCRATCH).fingerprint
+    pools = [settings.changed({"cps.pool": "folder", "cps.pool_folder": folder}) for folder in ("/a", "/b")]
+    assert len({first_stage(pool, CPS).fingerprint for pool in pools}) == 1
 
 
 @pytest.mark.parametrize("change", STAGE_2_CHANGES)

@@ -310,6 +310,11 @@ def test_switches_and_sizes_tell_trainings_apart(cases: list[StoredCase], tmp_pa
     not_mirrored = job(cases, tmp_path, mirror_slices=False)
     prints.append(NNUNet("3d_fullres").stages(not_mirrored)["nnU-Net"].fingerprint)
     assert len(set(prints)) == len(prints)
+    # Where one configuration's batch had to shrink, the others are what they were.
+    smaller = job(cases, tmp_path, batch_2d=1)
+    for system in systems:
+        same = system.stages(smaller)["nnU-Net"].fingerprint == system.stages(own)["nnU-Net"].fingerprint
+        assert same == (system.configuration != "2d")
     # Of a slice, and upside down, it decides nothing.
     for system in (NNUNet("2d"), NNUNet("3d_fullres", upside_down=True)):
         assert system.stages(not_mirrored)["nnU-Net"].fingerprint == system.stages(own)["nnU-Net"].fingerprint

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -275,6 +276,25 @@ def test_a_finished_training_is_found_finished(tmp_path: Path, uninterrupted: tu
     again = run(training, lambda epoch: pytest.fail("nothing is left to train"))
     assert_same(again, uninterrupted)
     assert training.checkpoint.stat().st_mtime_ns == before
+
+
+def test_a_checkpoint_that_takes_long_is_not_written_after_every_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: tuple[Any, pd.DataFrame]
+) -> None:
+    """On a slow disk: the last epoch's always is, and the training ends the same."""
+    training = make_training(tmp_path)
+    save, written = Fabric.save, []
+
+    def slow(self: Fabric, path: Path, state: dict[str, Any]) -> None:
+        save(self, path, state)
+        written.append(len(state["history"]))
+        time.sleep(0.15)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Fabric, "save", slow)
+        assert_same(run(training), uninterrupted)
+    assert written == [1, EPOCHS]
+    assert len(pd.read_csv(training.folder / "history.csv")) == EPOCHS
 
 
 def test_killed_while_writing_leaves_the_last_checkpoint(

@@ -114,7 +114,9 @@ class NNUNet:
 
     def _training(self, job: Job) -> NNUNetTraining:
         settings = job.settings
-        nnunet = settings.nnunet.model_dump(exclude={"epochs", "epochs_2d", "mirror_slices"})
+        others = "3d" if self.configuration == "2d" else "2d"
+        elsewhere = {f"{name}_{others}" for name in ("patch", "most_features", "batch")}
+        nnunet = settings.nnunet.model_dump(exclude={"epochs", "epochs_2d", "mirror_slices"} | elsewhere)
         nnunet |= {"epochs": self._epochs(settings)}
         what: list[Any] = [job.identity, repr(self), nnunet, job.seed, job.effort]
         if self.network != "unet":

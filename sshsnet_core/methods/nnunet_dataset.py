@@ -30,7 +30,7 @@ Configuration = Literal["2d", "3d_fullres"]
 #: nnU-Net names data sets by number.
 NAME = "Dataset001_Spine"
 #: Settings that the trainer alone reads: trainings that differ in these share a dataset.
-_OF_THE_TRAINER = {"epochs", "epochs_2d", "steps_per_epoch", "validation_steps", "adam_learning_rate"}
+_OF_THE_TRAINER = {"epochs", "epochs_2d", "steps_per_epoch", "validation_steps", "adam_learning_rate", "mirror_slices"}
 
 
 @contextmanager

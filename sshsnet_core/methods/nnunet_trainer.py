@@ -50,6 +50,8 @@ class SpineTrainer(nnUNetTrainer):
     def train_on(self) -> pd.DataFrame:
         """Train to the end of the schedule from wherever the checkpoint stands; the history."""
         self.save_every = 1
+        # As nnU-Net's own entry point.
+        torch.backends.cudnn.benchmark = self.device.type == "cuda"
         # Drawn anew after each epoch, for a second each time; the history holds the same curves.
         self.logger.plot_progress_png = lambda folder: None
         self.initialize()

@@ -215,7 +215,7 @@ def _coarse_network(job: Job, name: str, learns: Sequence[StoredCase], scores: S
 def _training(job: Job, stage: str, schedule: TrainingSettings, decides: dict[str, Any]) -> Training:
     folder = job.folder(f"{job.key}-{stage.replace(', ', '-').replace(' ', '')}")
     identity = {**job.identity, "spineparsenet": stage, **decides}
-    return Training(folder, f"SpineParseNet, {stage}", schedule, identity, job.seed, job.effort)
+    return Training(folder, f"SpineParseNet, {stage}, {job.part}", schedule, identity, job.seed, job.effort)
 
 
 def _train_coarse(network: CoarseNetwork, sizes: SpineParseNetSettings) -> dict[str, pd.DataFrame]:

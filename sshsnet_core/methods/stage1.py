@@ -70,10 +70,19 @@ class Stage1:
         return (self.pool or settings.cps.pool) if self.cps and settings.cps.weight else "none"
 
     def cps_identity(self, settings: Settings) -> dict[str, Any]:
-        """What decides CPS: its settings, the pool that it really reads, and the switches that are turned."""
+        """What decides CPS: its settings, the pool that it really reads, and the switches that are turned.
+
+        Not where a folder of scans lies: what it holds joins the identity of the job.
+        """
         turned = {name: False for name in ("cutmix", "evaluating") if not getattr(self, name)}
         turned |= {"kind_first": True} if self.kind_first else {}
-        return {**settings.cps.model_dump(), "pool": self.pool_name(settings), **turned}
+        return {**settings.cps.model_dump(), "pool": self.pool_name(settings), "pool_folder": None, **turned}
+
+    def network_identity(self, settings: Settings) -> dict[str, Any]:
+        """What decides its networks. A file of weights is known by its name: folders move, and a start from nothing
+        reads none."""
+        file = settings.network_2d.weights_file if self.pretrained else None
+        return settings.network_2d.model_dump() | {"weights_file": file and Path(file).name}
 
 
 def labels_identity(settings: Settings) -> dict[str, Any]:
@@ -96,9 +105,9 @@ def training_of(
     stage: Stage1, settings: Settings, folder: Path, identity: dict[str, Any], seed: int, effort: float
 ) -> Training:
     """How this stage 1 is trained. ``identity`` names the cases; the stage's own switches and settings join it here."""
-    title = f"stage 1, {stage.key}"
+    title = f"stage 1, {stage.key}, {folder.name}"
     identity = {**identity, **slices_identity(settings)}
-    identity |= {"stage1": stage, "network": settings.network_2d.model_dump()}
+    identity |= {"stage1": stage, "network": stage.network_identity(settings)}
     if stage.cps:
         identity["cps"] = stage.cps_identity(settings)
     return Training(folder, title, settings.train_2d, identity, seed, effort * stage.longer)

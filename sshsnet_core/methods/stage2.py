@@ -72,7 +72,7 @@ def training_of(
         "stage1": below,
         "patch": settings.patch,
     }
-    return Training(folder, f"stage 2, {stage.kind}", schedule, identity, seed, effort)
+    return Training(folder, f"stage 2, {folder.parent.name}, {folder.name}", schedule, identity, seed, effort)
 
 
 def build(stage: Stage2, settings: Settings) -> nn.Module:

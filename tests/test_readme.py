@@ -1,17 +1,20 @@
 """README.md, figures/README.md and the model card: links lead somewhere, and results are those of the tables in git."""
 
 import itertools
+import json
 import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from scipy.stats import wilcoxon
 
 from sshsnet_core.anatomy import NAMES
 from sshsnet_core.evaluation.captions import IMAGES
+from sshsnet_core.evaluation.comparison import ON_TRUE
 from sshsnet_core.evaluation.results import SPLITS, read_results
 from sshsnet_core.evaluation.statistics import TRUE_MEAN
-from sshsnet_core.evaluation.summary import scores_by_subject
+from sshsnet_core.evaluation.summary import RARE, scores_by_subject
 from sshsnet_core.methods.rows import AS_RELEASED, BASELINES, CPS_COMPARISON, EQUAL_TIME, INDUCTIVE, OURS, PARTS
 from sshsnet_core.methods.weights import SHIPPED
 from sshsnet_core.study import REPOSITORY
@@ -29,13 +32,32 @@ def words(page: Path) -> str:
     return " ".join(page.read_text(encoding="utf-8").split())
 
 
-@pytest.mark.parametrize(
-    "page", [README, MEASURED, SHIPPED.parent / "MODEL_CARD.md"], ids=lambda page: page.parent.name
-)
-def test_links_lead_to_files(page: Path) -> None:
-    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+def anchors(page: Path) -> set[str]:
+    """What a heading can be linked by: its words in small letters, joined by hyphens."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def leads_nowhere(page: Path, link: str) -> bool:
+    file, _, anchor = link.partition("#")
+    target = page.parent / file if file else page
+    return not target.exists() or (bool(anchor) and target.suffix == ".md" and anchor not in anchors(target))
+
+
+PAGES = [README, MEASURED, SHIPPED.parent / "MODEL_CARD.md", *sorted((REPOSITORY / "notebooks").glob("*.ipynb"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.name}")
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^):]+)\)", page.read_text(encoding="utf-8"))
     assert links
-    assert [link for link in links if not (page.parent / link).exists()] == []
+    assert [link for link in links if leads_nowhere(page, link)] == []
+
+
+@pytest.mark.parametrize("link", ["no_such_page.md", "README.md#no-such-heading", "#nor-here"])
+def test_a_link_that_leads_nowhere_is_found(link: str) -> None:
+    assert leads_nowhere(README, link)
+    assert not leads_nowhere(README, "figures/README.md#five-folds")
 
 
 def table(page: Path, header: str) -> list[list[str]]:
@@ -98,7 +120,14 @@ def test_the_readme_tells_what_more_steps_reach() -> None:
     cps = parts(REFERENCE / "effort4").loc["CPS"]
     held_out, test = (f"{cps['difference'][images]:.1f}" for images in IMAGES.values())
     reached = f"bring SSHSNet to {means(BY_EFFORT[4], 'SSHSNet', 'validation')}"
-    assert f"{reached}; CPS is then ahead at equal steps, by {held_out} and {test} points" in words(README)
+    of_true = [f"{cps[ON_TRUE][images]:.1f}" for images in IMAGES.values()]
+    assert (
+        f"{reached}; CPS is then ahead at equal steps, by {held_out} and {test} points, of which {{}} and {{}}".format(
+            *of_true
+        )
+        in words(README)
+    )
+    assert "over the structures that the truth holds CPS is ahead by {} and {}.".format(*of_true) in words(MEASURED)
     p_held_out, p_test = (f"{cps['p'][images]:.2f}".lstrip("0") for images in IMAGES.values())
     told = (
         f"by {held_out} points on held-out cases (p {p_held_out}) and {test} on test images (p {p_test}, uncorrected)"
@@ -128,6 +157,7 @@ def test_a_gpu_has_measured_what_is_told() -> None:
     (ctam, cps), of_p = of["difference"], [f"{p:.1g}".lstrip("0") for p in of["p"]]
     told = f"by {-ctam:.1f} points, and CPS is ahead at equal steps, by {cps:.1f} ([with intervals](gpu/parts.md), p"
     assert f"{told} {of_p[0]} and {of_p[1]}, uncorrected; one training each)" in words(MEASURED)
+    assert "holds it is {:.1f} and {:.1f}.".format(*of[ON_TRUE].abs()) in words(MEASURED)
 
 
 def parts(folder: Path) -> pd.DataFrame:
@@ -145,8 +175,8 @@ def worth(folder: Path, part: str) -> str:
 
 
 def test_the_readme_tells_what_parts_are_worth_in_short() -> None:
-    of = parts(REFERENCE)["difference"].xs(IMAGES["validation"], level="images")
-    assert f"are worth {of['pretraining']:.0f} and {of['the second stage']:.0f} points" in words(README)
+    of = parts(FIVE_FOLDS)["difference"].xs(IMAGES["validation"], level="images")
+    assert f"they are worth {of['pretraining']:.0f} and {of['the second stage']:.0f} points" in words(README)
     cps = parts(REFERENCE).loc["CPS"]
     assert (cps["low"] < 0).all()
     assert (cps["high"] > 0).all()
@@ -185,9 +215,9 @@ def test_the_readme_tells_what_2d_nnunet_finds(split: str, better: int) -> None:
     lacks = {"T9", "T12/L1", "T10/T11", "T9/T10"}
     assert finds(read_results(REFERENCE / "results"), split) == (15, better, lacks)
     told = (
-        "Of the fifteen structures that 2D nnU-Net finds it outlines twelve better than SSHSNet on held-out cases, nine"
+        "that 2D nnU-Net finds here it outlines twelve better than SSHSNet on held-out cases, nine on test images; T9"
     )
-    assert f"{told} on test images; T9 and the discs T12/L1, T10/T11 and T9/T10 it leaves out" in words(README)
+    assert f"Of the fifteen structures {told} and the discs T12/L1, T10/T11 and T9/T10 it leaves out" in words(README)
 
 
 def test_each_part_was_worth_what_is_told() -> None:
@@ -208,14 +238,21 @@ def test_each_part_was_worth_in_each_fold_what_is_told() -> None:
     assert f"between {cps[0]} and +{cps[1]} from fold to fold" in words(MEASURED)
     assert by_fold.loc["CTAM"].min() > 0 > by_fold.loc["CPS"].min()
     held_out, lost = of_parts["difference"]["CTAM"][IMAGES["validation"]], of_parts.loc[("CPS", IMAGES["test"])]
-    assert "CTAM is ahead of plain concatenation in each of [five folds]" in words(README)
-    assert f"by {held_out:.1f} points in the mean. CPS at equal steps" in words(README)
+    assert f"CTAM is ahead of plain concatenation in each of them, by {held_out:.1f} points in the mean" in words(
+        README
+    )
+    assert wilcoxon(by_fold.loc["CTAM"]).pvalue == 2 / 2**5
+    assert "(p .06 over the five differences, the least that five can have)" in words(MEASURED)
     assert f"and costs {-lost['difference']:.1f} on the test images" in words(MEASURED)
     assert lost["high"] < 0
     gained = parts(REPOSITORY / "figures" / "gpu").xs(IMAGES["validation"], level="images").loc["CPS"]
     of_all = of_parts["difference"]["CPS", IMAGES["validation"]]
     everywhere = f"{of_all:.1f} over [five folds](#five-folds), {lost['difference']:.1f} on their test images, "
     assert f"{everywhere}{gained['difference']:+.1f} [on the GPU](#on-a-gpu)" in words(MEASURED)
+    with_more = parts(REFERENCE / "effort4").loc["CPS"][ON_TRUE][list(IMAGES.values())]
+    assert "of which {:.1f}, {:.1f} and {:.1f} are more than slivers".format(gained[ON_TRUE], *with_more) in words(
+        MEASURED
+    )
     assert "costs a point on test images; on the GPU's cohort it gained one" in words(README)
     assert round(-lost["difference"]) == round(gained["difference"]) == 1
     assert gained["low"] > 0
@@ -246,6 +283,76 @@ def test_sshsnet_is_ahead_of_the_baselines_over_five_folds_as_is_told() -> None:
     assert [finds(results, split)[:2] for split in SPLITS] == [(15, 11), (15, 10)]
     by_fold = scores_by_subject(results, "2D nnU-Net", "validation").groupby("fold").mean()
     assert (by_fold[list(finds(results, "validation")[2])] == 0).all(axis=None)
+    assert (by_fold[["T10", "T11/T12"]] == 0).all(axis=1).sum() == 2
+    assert "in every fold, in two of them T10 and T11/T12 as well" in told
+
+
+def test_the_rows_over_five_folds_train_as_long_as_is_told() -> None:
+    minutes = statistics(FIVE_FOLDS).xs(("test", "training, min"), level=(1, 2))
+    of_baselines = minutes[[row.title for row in BASELINES]]
+    told = f"SSHSNet trained {minutes[OURS.title]:.0f} minutes there, the baselines"
+    assert f"{told} {of_baselines.min():.0f} to {of_baselines.max():.0f}," in words(MEASURED)
+    reached = statistics(FIVE_FOLDS).xs(("validation", "mean of subjects"), level=(1, 2))
+    behind = reached[["CoTr", "2D nnU-Net"]] - reached["SSHSNet-2D-w/o-Pre-CPS"]
+    told = f"its stage 1 is behind CoTr by {behind.iloc[0]:.0f} points and behind 2D nnU-Net by {behind.iloc[1]:.0f} on"
+    assert told in words(MEASURED)
+
+
+def seconds(folder: Path, row: str, stage: str = "") -> float:
+    """How long a row's trainings took that stand behind a folder's held-out cases."""
+    pages = sorted(folder.glob(f"{row}-fold?-validation.json"))
+    assert pages
+    spent = [json.loads(page.read_text(encoding="utf-8"))["durations_s"] for page in pages]
+    return sum(s for of in spent for what, s in of.items() if what.startswith("training") and stage in what)
+
+
+def test_ctam_and_cps_take_as_long_as_is_told() -> None:
+    here, gpu = REFERENCE / "results", REPOSITORY / "figures" / "gpu" / "results"
+    folders = [FIVE_FOLDS / "results", here, OTHER_MACHINE / "results", REFERENCE / "effort4" / "results", gpu]
+    ctam = [seconds(folder, "sshsnet", "stage 2") / seconds(folder, "wo-ctam", "stage 2") for folder in folders]
+    assert max(ctam) == ctam[0]
+    assert f"its second stage took up to {ctam[0]:.1f} times as long" in words(README)
+    told = (
+        f"Its second stage took {ctam[0]:.1f} times as long there, {ctam[2]:.1f} times on the other machine and on the"
+    )
+    assert told in words(MEASURED)
+    assert f"{ctam[2]:.1f}" == f"{ctam[4]:.1f}"
+    cps = [seconds(folder, "2d-cps") / seconds(folder, "2d-wo-cps") for folder in folders]
+    told = f"takes {min(cps[:4]):.1f} to {max(cps[:4]):.1f} times as long as one on labels alone on these CPUs"
+    assert f"{told} ({cps[4]:.1f} times on the GPU)" in words(MEASURED)
+    of_seeds = [here, REFERENCE / "seed1", OTHER_MACHINE / "results", OTHER_MACHINE / "seed1"]
+    longer = [f"{seconds(folder, '2d-wo-cps-equal-time') / 60:.0f}" for folder in of_seeds]
+    told = "took it {} and {} minutes here, {} and {} on the other machine, two under CPS 7 on both".format(*longer)
+    assert told in words(MEASURED)
+    assert {f"{seconds(folder, '2d-cps') / 60:.0f}" for folder in of_seeds} == {"7"}
+
+
+def test_names_are_right_as_often_as_is_told() -> None:
+    wrong = {}
+    for folder in (REFERENCE, FIVE_FOLDS):
+        of = read_results(folder / "results").query("method == 'SSHSNet' and metric == 'id_overlap'")
+        wrong[folder] = [(1 - of.loc[of["split"] == split, "value"]).sum() for split in SPLITS]
+        levels = (of["split"] == "validation").sum()
+    assert wrong[REFERENCE] == [0, 1]
+    told = f"on held-out cases, and all but one on test images (over five folds all but {wrong[FIVE_FOLDS][0]:.0f} of"
+    assert f"{told} {levels})" in words(MEASURED)
+
+
+def test_the_lead_over_cotr_lies_where_is_told() -> None:
+    """In the mean of classes every structure weighs the same."""
+    rare, upper = [], []
+    for folder, split in itertools.product((REFERENCE, FIVE_FOLDS), SPLITS):
+        ours, theirs = (
+            scores_by_subject(read_results(folder / "results"), title, split).mean() for title in (OURS.title, "CoTr")
+        )
+        lead = (ours - theirs) / (ours - theirs).sum()
+        rare.append(lead[list(RARE)].sum())
+        upper.append(lead[["T10", "T10/T11", "T11", "T11/T12"]].sum())
+    assert (round(min(rare), 1), round(max(rare), 1)) == (0.4, 0.5)
+    assert "four to five tenths of the lead over CoTr in the mean of classes, and T10 to T11/T12 most" in words(
+        MEASURED
+    )
+    assert all(of_upper > (1 - of_rare) / 2 for of_rare, of_upper in zip(rare, upper, strict=True))
 
 
 @pytest.mark.parametrize("row", ["SSHSNet", "SSHSNet-3D"])
@@ -320,7 +427,8 @@ def test_cps_where_labels_are_few_has_measured_what_is_told() -> None:
     assert (time["high"] < 0).all()
     of_four, of_all = f"{steps['p'][scarce[0]]:.3f}".lstrip("0"), -time["CPS minus row"]
     told_measured = words(MEASURED)
-    assert f"established with four ({behind[1][0]} points, p {of_four})" in told_measured
+    assert f"beyond chance with four alone ({behind[1][0]} points, p {of_four}, uncorrected;" in told_measured
+    assert f"at equal steps (of these the {behind[1][0]} alone beyond chance)" in words(README)
     assert f"everywhere ({of_all.min():.0f} to {of_all.max():.0f} points)" in told_measured
     common = [f"{of:.1f}" for of in steps["mean of 17 classes"][scarce[1:]]]
     assert f"the row on labels has {common[0]} and {common[1]}" in told_measured
@@ -332,21 +440,25 @@ def test_the_baselines_as_released_have_measured_what_is_told() -> None:
     flat, deep, order, in_sample = of["difference"]
     p_order, p_in_sample = (f"{p:.2g}".lstrip("0") for p in of["p"].round(3).iloc[2:])
     told = words(MEASURED)
-    assert f"upside down costs 2D nnU-Net {-flat:.0f} points and 3D nnU-Net {-deep:.0f}" in told
+    assert f"upside down costs 2D nnU-Net {-flat:.0f} points and 3D nnU-Net {-deep:.0f} in so few steps" in told
     assert f"CoTr's order of coordinates {-order:.0f} (p {p_order}," in told
     assert f"SpineParseNet's in-sample coarse maps gain {in_sample:.0f} (p {p_in_sample})" in told
 
 
 def test_mirroring_left_to_right_has_measured_what_is_told() -> None:
-    reached = {}
+    reached, of = {}, {}
     for title in ("3D nnU-Net", "CoTr"):
         for mirrored, folder in ((True, REFERENCE / "mirrored"), (False, FIVE_FOLDS / "results")):
             of_folds = scores_by_subject(read_results(folder), title, "validation").mean(axis=1).groupby("fold").mean()
+            of[title, mirrored] = of_folds[["0", "1"]]
             reached[title, mirrored] = " and ".join(f"{of_folds[fold]:.1f}" for fold in ("0", "1"))
     told = words(MEASURED)
     deep = f"{reached['3D nnU-Net', True]} on the cases that folds 0 and 1 hold out, without it"
     assert f"3D nnU-Net reaches {deep} {reached['3D nnU-Net', False]};" in told
     assert f"CoTr {reached['CoTr', True]}, without it {reached['CoTr', False]}." in told
+    assert "costs 3D nnU-Net 4 points and more and changes CoTr by half a point at most" in told
+    assert (of["3D nnU-Net", False] - of["3D nnU-Net", True]).min() > 4
+    assert (of["CoTr", False] - of["CoTr", True]).abs().max() <= 0.5
 
 
 def test_the_switches_have_measured_what_is_told() -> None:

@@ -49,7 +49,7 @@ INDUCTIVE = Method("sshsnet-inductive", "SSHSNet, inductive", SSHSNet(Stage1(Tru
 
 TABLE_2 = (*BASELINES, OURS, INDUCTIVE)
 
-#: CPS as `mini` sets it takes two and a half to three times as long as one network on labels; so does this.
+#: CPS as `mini` sets it takes nearly three times as long as one network on labels; so does this.
 EQUAL_TIME = Method(
     "2d-wo-cps-equal-time", "SSHSNet-2D-w/o-CPS, equal time", SSHSNet(replace(PRETRAINED, longer=3.0), None)
 )
@@ -160,6 +160,11 @@ SWITCHES = (
         OURS,
     ),
     Switch("held-out images in the pool, not test images", INDUCTIVE, OURS),
+    Switch(
+        "no ImageNet weights, as the baselines",
+        Method("wo-pre", "SSHSNet-w/o-Pre", SSHSNet(replace(CPS, pretrained=False), "ctam")),
+        OURS,
+    ),
 )
 
 METHODS = {

@@ -45,6 +45,9 @@ def test_even_attention_is_drawn_as_one_even_share_everywhere() -> None:
     assert reads.shape == (4, 2)
     np.testing.assert_allclose(reads, 1, rtol=1e-6)
     assert "A caption." in figure.texts[-1].get_text()
+    # The last two panels show what channels hold, not shares of attention.
+    bars = [axes.get_ylabel() for axes in figure.axes[9:]]
+    assert bars == [*7 * ["x even share"], "feature value", "feature value"]
 
 
 def test_what_a_position_reads_is_drawn_where_it_lies() -> None:

@@ -103,6 +103,8 @@ def test_the_overview_shows_a_volume_and_a_patch() -> None:
     written = texts(draw("overview_figure"))
     assert {"12×220×112", "12×3×110×56", "20×12×220×112", "32×12×56×28", "21×12×64×48", "32×12×16×12"} <= set(written)
     assert "21×12×32×64" in texts(draw("overview_figure", patch=(12, 32, 64)))
+    caption = " ".join(draw("overview_figure", network_2d__decoder_channels=24).texts[-1].get_text().split())
+    assert "C3: decoder channels (24 in 2D, 16 in 3D; C4 = 2 C3 of the latter)" in caption
 
 
 def test_the_batch_and_the_weight_of_cps_are_drawn() -> None:

@@ -34,11 +34,13 @@ def overview_figure(layers: Mapping[str, Layer], settings: Settings) -> Figure:
         r"$X_{3d}$, $\tilde{S}_{2d}$ and $\tilde{I}_{2d}$"
     ], FUSION)  # fmt: skip
     _stage_2(d, layers)
+    in_2d, in_3d = settings.network_2d.decoder_channels, settings.network_3d.decoder_channels
     return d.finish(
         f"SSHSNet (Figure 3) at the sizes of profile {settings.name}, for a volume of Z = {settings.patch[0]} slices "
-        "and one patch; shapes without the batch axis. C1: classes, C3: decoder channels, C4 = 2 C3; W, H: the "
-        "volume's plane, w, h: the patch's. C: concatenation; G: upsampling and mean, T: upsampling and concatenation "
-        "(Eq. 1). Blue: 2D, orange: 3D, green: both meet. Round boxes are tensors, square ones compute."
+        "and one patch; shapes without the batch axis. C1: classes, C3: decoder channels "
+        f"({in_2d} in 2D, {in_3d} in 3D; C4 = 2 C3 of the latter); W, H: the volume's plane, w, h: the patch's. "
+        "C: concatenation; G: upsampling and mean, T: upsampling and concatenation (Eq. 1). Blue: 2D, orange: 3D, "
+        "green: both meet. Round boxes are tensors, square ones compute."
     )
 
 

@@ -16,6 +16,8 @@ from sshsnet_core.pictures.figures import PAGE_WIDTH, STYLE, foot, picture
 #: Weights are shown as multiples of an even share, 1 / alpha: 1 is attention that has learnt to prefer nothing.
 _MOST = 4.0
 _HEAT = "viridis"
+#: What a colour bar tells.
+_SHARES, _VALUES = "x even share", "feature value"
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def attention_figure(view: AttentionView, caption: str) -> Figure:
     """A row for each block: its matrix A, what the picked slice, position or channel reads, and what all read.
 
     Inter-slice weights lie over a coronal cut through the voxel, whose columns are the slices; the other two over the
-    sagittal slice.
+    sagittal slice. Beside the channels' matrix two channels' own values are shown, not shares of attention.
     """
     with plt.rc_context({**STYLE, "axes.grid": False}):
         figure, grid = plt.subplots(3, 3, figsize=(PAGE_WIDTH, 8.2), layout="constrained")
@@ -136,17 +138,17 @@ def _scale(weights: np.ndarray) -> Normalize:
     return Normalize(0, max(_MOST, float(weights.max())))
 
 
-def _heat(axes: Axes, values: np.ndarray, scale: Normalize, aspect: float, **place: Any) -> None:
+def _heat(axes: Axes, values: np.ndarray, scale: Normalize, aspect: float, told: str = _SHARES, **place: Any) -> None:
     """Values over a grey picture: the smaller, the more of the anatomy shows through."""
     axes.imshow(values, cmap=_HEAT, norm=scale, alpha=0.1 + 0.65 * np.clip(scale(values), 0, 1), aspect=aspect, **place)
-    axes.figure.colorbar(ScalarMappable(scale, _HEAT), ax=axes, shrink=0.8)
+    axes.figure.colorbar(ScalarMappable(scale, _HEAT), ax=axes, shrink=0.8, label=told)
 
 
 def _matrix(axes: Axes, weights: np.ndarray, title: str, picked: int) -> None:
     """A as multiples of an even share; a tick marks the picked row."""
     matrix = axes.imshow(weights, cmap=_HEAT, vmin=0, vmax=max(2.0, float(np.percentile(weights, 99.5))))
     axes.set(title=title, xlabel="is read", ylabel="reads", yticks=[picked], xticks=[])
-    axes.figure.colorbar(matrix, ax=axes, shrink=0.8, label="x even share")
+    axes.figure.colorbar(matrix, ax=axes, shrink=0.8, label=_SHARES)
 
 
 def _over_slice(axes: Axes, view: AttentionView, values: np.ndarray, title: str, share: bool = True) -> None:
@@ -155,5 +157,6 @@ def _over_slice(axes: Axes, view: AttentionView, values: np.ndarray, title: str,
     aspect = view.spacing_mm[1] / view.spacing_mm[2]
     axes.imshow(view.image[view.at[0]], cmap="gray", aspect=aspect)
     scale = _scale(values) if share else Normalize(float(values.min()), float(values.max()))
-    _heat(axes, values.reshape(view.features.shape[2:]), scale, aspect, extent=(-0.5, columns - 0.5, rows - 0.5, -0.5))
+    place, told = (-0.5, columns - 0.5, rows - 0.5, -0.5), _SHARES if share else _VALUES
+    _heat(axes, values.reshape(view.features.shape[2:]), scale, aspect, told, extent=place)
     axes.set(title=title, xticks=[], yticks=[])

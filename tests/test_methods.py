@@ -574,6 +574,8 @@ def test_every_row_from_training_to_labels(settings: Settings, cases: list[Store
     """Of the second case, which is held out and in the pool, the masks cannot be read."""
     for name in ("labels.npy", "voxels.npy"):
         (cases[1].folder / name).write_bytes(b"not to be read")
+    shared = SSHSNet(SCRATCH_CPS, None).stages(job(settings, cases, tmp_path, "row-None"))["stage 1"]
+    (shared.folder / "coarse-of-another").mkdir(parents=True)
     for second in (None, "concatenation", "ctam", "whole"):
         system = SSHSNet(None if second == "whole" else SCRATCH_CPS, second)
         own = replace(job(settings, cases, tmp_path, f"row-{second}"), labelled=cases[:1], watched=cases[1:])
@@ -600,6 +602,8 @@ def test_every_row_from_training_to_labels(settings: Settings, cases: list[Store
                 np.testing.assert_allclose(probabilities, fine[:, : shape[0], : shape[1], : shape[2]], atol=1e-5)
                 assert not np.allclose(fine, upsampled_coarse(coarse), atol=1e-3)
         assert segmenter.segment_stored(cases[0]).shape == cases[0].image.shape
+    # The coarse maps of a stage 1 that is no more have gone.
+    assert [maps.name for maps in shared.folder.glob("coarse-*")] == [f"coarse-{shared.fingerprint}"]
 
 
 def test_rows_find_the_stage_1_that_another_has_trained(

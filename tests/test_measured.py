@@ -25,7 +25,7 @@ from scipy.stats import wilcoxon
 from sshsnet_core.evaluation.captions import IMAGES
 from sshsnet_core.evaluation.comparison import ON_TRUE
 from sshsnet_core.evaluation.results import SPLITS, read_results
-from sshsnet_core.evaluation.statistics import TRUE_MEAN
+from sshsnet_core.evaluation.statistics import TRUE_MEAN, paired
 from sshsnet_core.evaluation.summary import RARE, scores_by_subject
 from sshsnet_core.methods.rows import AS_RELEASED, BASELINES, CPS_COMPARISON, EQUAL_TIME, OURS, PARTS
 from sshsnet_core.study import REPOSITORY
@@ -127,10 +127,28 @@ def test_the_rows_over_five_folds_train_as_long_as_is_told() -> None:
     of_baselines = minutes[[row.title for row in BASELINES]]
     told = f"SSHSNet trained {minutes[OURS.title]:.0f} minutes there, the baselines"
     assert f"{told} {of_baselines.min():.0f} to {of_baselines.max():.0f}," in words(MEASURED)
-    reached = statistics(FIVE_FOLDS).xs(("validation", "mean of subjects"), level=(1, 2))
-    behind = reached[["CoTr", "2D nnU-Net"]] - reached["SSHSNet-2D-w/o-Pre-CPS"]
-    told = f"its stage 1 is behind CoTr by {behind.iloc[0]:.0f} points and behind 2D nnU-Net by {behind.iloc[1]:.0f} on"
+
+
+def test_the_lead_is_that_of_imagenet_weights_as_is_told() -> None:
+    results = read_results(REFERENCE / "results")
+    scores = scores_by_subject(results, "SSHSNet-w/o-Pre", "validation")
+    without = scores.mean(axis=1)
+    assert f"SSHSNet reaches {without.mean():.2f} / {scores.mean().mean():.2f} on the held-out cases" in words(README)
+    beside = {}
+    for row in ("CoTr", "2D nnU-Net", "3D nnU-Net", "SpineParseNet"):
+        difference, (low, high), p, _ = paired(without, scores_by_subject(results, row, "validation").mean(axis=1))
+        assert p > 0.05
+        assert low < 0 < high or row in ("3D nnU-Net", "SpineParseNet")
+        beside[row] = f"{abs(difference):.1f}", f"{p:.2f}".lstrip("0")
+    by, p = zip(*beside.values(), strict=True)
+    told = (
+        f"SSHSNet has {without.mean():.1f} on held-out cases ([the last switch](reference/switches.md), one training), "
+        f"{by[0]} points behind CoTr and {by[1]} behind 2D nnU-Net, {by[2]} ahead of 3D nnU-Net and {by[3]} of "
+        f"SpineParseNet (p {p[0]}, {p[1]}, {p[2]} and {p[3]}, uncorrected)."
+    )
     assert told in words(MEASURED)
+    named = results.query("method == 'SSHSNet-w/o-Pre' and metric == 'shifted'")["value"]
+    assert f"which without them gives {named.sum():.0f} of {len(named)} levels another one's name" in words(MEASURED)
 
 
 def test_ctam_and_cps_take_as_long_as_is_told() -> None:
@@ -291,13 +309,15 @@ def test_mirroring_left_to_right_has_measured_what_is_told() -> None:
 def test_the_switches_have_measured_what_is_told() -> None:
     switches = pd.read_csv(REFERENCE / "switches.csv").pivot(index="switch", columns="quantity", values="value")
     established = switches[switches["high"] < 0].sort_values("difference")["difference"]
-    printed, patches, rates = -established
+    printed, weights, patches, rates = -established
     assert list(established.index) == [
         "CTAM as printed, not residual",
+        "no ImageNet weights, as the baselines",
         "patches of 64 by 64 pixels",
         "3D ASPP at rates 12, 24, 36",
     ]
     told = words(MEASURED)
     assert f"does not train in this time, {printed:.0f} points are lost" in told
+    assert f"ImageNet weights are worth {weights:.0f} points to the whole" in told
     assert f"lose {patches:.1f} points and the 3D ASPP's rates as printed {rates:.1f}," in told
     assert (switches["low"] < 0).all()

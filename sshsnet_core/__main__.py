@@ -197,9 +197,7 @@ def main() -> int:
         print(f"Error: {error}", file=sys.stderr)
         return 1
     except subprocess.CalledProcessError as error:
-        print(
-            "Error: the study stopped; the lines above say where. The same command goes on from there.", file=sys.stderr
-        )
+        print("Error: some jobs failed; the lines above say which. The same command tries them again.", file=sys.stderr)
         return error.returncode
     except KeyboardInterrupt:
         print("Interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)

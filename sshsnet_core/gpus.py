@@ -5,6 +5,8 @@ command ends. ``notebooks/Snakefile`` starts its trainings so where a machine ha
 """
 
 import os
+import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -30,15 +32,34 @@ def places() -> list[str]:
     import torch
 
     count = torch.cuda.device_count()
-    visible = (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))).split(",")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
     fits = [torch.cuda.get_device_properties(gpu).total_memory // SHARE for gpu in range(count)]
-    of_each = [[name] * (number if any(fits) else 1) for name, number in zip(visible, fits, strict=False)]
+    of_each = [
+        [name.strip()] * (number if any(fits) else 1) for name, number in zip(visible.split(","), fits, strict=False)
+    ]
     return [name for round_of_places in zip_longest(*of_each) for name in round_of_places if name is not None]
 
 
 def at_a_time() -> int:
     """How many trainings run at a time; without a GPU memory is no limit."""
     return len(places()) or os.cpu_count() or 1
+
+
+def threads(cores: int, at_once: int) -> int:
+    """Cores of one training, where so many share a GPU or several; ``at_once`` 0: without one.
+
+    Without, two jobs at a time have half of the cores each: much of a job is Python on one core, which the other job's
+    work fills. Beside a GPU cores read data: three at least, and twelve, as nnU-Net takes, at most.
+    """
+    return min(cores, max(3, min(12, cores // at_once))) if at_once else max(1, cores // 2)
+
+
+def prefix(locks: Path) -> str:
+    """What to put before a command so that it runs on a card with room; nothing where there is one card, or none."""
+    among = places()
+    if len(set(among)) < 2:
+        return ""
+    return shlex.join([sys.executable, "-m", __name__, str(locks), ",".join(among)]) + " "
 
 
 @contextmanager
@@ -61,10 +82,14 @@ def place(locks: Path, among: Sequence[str], seconds_between: float = 1.0) -> It
 
 
 def main() -> int:
-    """Run a command on a card that has room; its exit status."""
+    """Run a command on a card that has room; its exit status. Interrupted with it, or ended, it waits for its end."""
     locks, among, *command = sys.argv[1:]
     with place(Path(locks), among.split(",")) as gpu:
-        return subprocess.run(command, env={**os.environ, "CUDA_VISIBLE_DEVICES": gpu}).returncode
+        job = subprocess.Popen(command, env={**os.environ, "CUDA_VISIBLE_DEVICES": gpu})
+        # Ctrl-C reaches both; what is sent to this process alone is passed on.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda number, frame: job.send_signal(number))
+        return job.wait()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """Trainings on the GPUs of one machine: how many at a time, and which card each of them gets."""
 
+import os
+import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -65,11 +68,48 @@ def test_where_every_card_is_taken_a_job_waits_for_one(tmp_path: Path) -> None:
     assert got == ["3"]
 
 
-def test_a_command_is_told_its_card_and_its_exit_status_passed_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told = tmp_path / "told"
-    source = f"import os, pathlib; pathlib.Path({str(told)!r}).write_text(os.environ['CUDA_VISIBLE_DEVICES']); exit(3)"
-    monkeypatch.setattr(sys, "argv", ["gpus", str(tmp_path / "locks"), "5,6", sys.executable, "-c", source])
-    assert gpus.main() == 3
-    assert told.read_text() == "5"
+def run(locks: Path, source: str) -> subprocess.Popen[str]:
+    """A Python program on one of two cards."""
+    command = [sys.executable, "-m", "sshsnet_core.gpus", str(locks), "5,6", sys.executable, "-u", "-c", source]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_command_is_told_its_card_and_its_exit_status_passed_on(tmp_path: Path) -> None:
+    job = run(tmp_path, "import os; print(os.environ['CUDA_VISIBLE_DEVICES']); raise SystemExit(3)")
+    assert job.communicate()[0] == "5\n"
+    assert job.returncode == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_training_that_is_told_to_end_has_its_time_to_do_so(number: signal.Signals, tmp_path: Path) -> None:
+    """Ctrl-C reaches the command by itself; what ends the one that waits is passed on."""
+    source = (
+        "import os, signal, sys, time\n"
+        "def end(*_):\n    time.sleep(0.5)\n    print('ended')\n    sys.exit(0)\n"
+        "signal.signal(signal.SIGINT, end), signal.signal(signal.SIGTERM, end)\n"
+        "print(os.getpid())\nwhile True:\n    time.sleep(0.01)"
+    )
+    job = run(tmp_path, source)
+    assert job.stdout is not None
+    command = int(job.stdout.readline())
+    job.send_signal(number)
+    if number == signal.SIGINT:
+        os.kill(command, number)
+    assert job.communicate(timeout=20)[0] == "ended\n"
+    assert job.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("cores", "at_once", "threads"),
+    [(2, 0, 1), (1, 0, 1), (16, 0, 8), (16, 5, 3), (32, 1, 12), (32, 4, 8), (2, 8, 2)],
+)
+def test_trainings_share_the_cores(cores: int, at_once: int, threads: int) -> None:
+    assert gpus.threads(cores, at_once) == threads
+
+
+def test_only_where_there_are_several_cards_a_job_is_given_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for gib in ((), (80,)):
+        cards(monkeypatch, gib)
+        assert gpus.prefix(Path("locks")) == ""
+    cards(monkeypatch, (24, 24), "0, 1")
+    assert gpus.prefix(Path("my locks")) == f"{sys.executable} -m sshsnet_core.gpus 'my locks' 0,1 "

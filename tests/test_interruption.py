@@ -1,4 +1,4 @@
-"""`make study`, killed in the middle of a training, goes on from the last epoch when it is called again."""
+"""`make study`, killed in the middle of a training, goes on from the last checkpoint when it is called again."""
 
 import os
 import signal

@@ -46,7 +46,8 @@ def test_a_gpu_has_measured_what_is_told() -> None:
     (ctam, cps), of_p = of["difference"], [f"{p:.1g}".lstrip("0") for p in of["p"]]
     told = f"by {-ctam:.1f} points, and CPS is ahead at equal steps, by {cps:.1f} ([with intervals](gpu/parts.md), p"
     assert f"{told} {of_p[0]} and {of_p[1]}, uncorrected; one training each)" in words(MEASURED)
-    assert "holds it is {:.1f} and {:.1f}.".format(*of[ON_TRUE].abs()) in words(MEASURED)
+    told = f"over the truth's own structures CTAM is {-of[ON_TRUE]['CTAM']:.1f} behind and CPS {of[ON_TRUE]['CPS']:.1f}"
+    assert f"{told} ahead." in words(MEASURED)
 
 
 def test_each_part_was_worth_what_is_told() -> None:
@@ -75,10 +76,10 @@ def test_each_part_was_worth_in_each_fold_what_is_told() -> None:
     assert f"and costs {-lost['difference']:.1f} on the test images" in words(MEASURED)
     seen, pool = by_fold.loc[PARTS[-1].choice], of_parts["difference"][PARTS[-1].choice]
     told = (
-        "ahead of its inductive row by {:.1f} there, and by {:.1f} on the held-out cases, which the inductive row has"
+        f"is ahead of its inductive row by {pool[IMAGES['test']]:.1f}, on the held-out cases, which the inductive row "
+        f"has seen, by {pool[IMAGES['validation']]:.1f}, from fold to fold by {seen.min():.1f} to {seen.max():+.1f}."
     )
-    assert told.format(pool[IMAGES["test"]], pool[IMAGES["validation"]]) in words(MEASURED)
-    assert f"seen; from fold to fold by {seen.min():.1f} to {seen.max():+.1f}." in words(MEASURED)
+    assert told in words(MEASURED)
     assert lost["high"] < 0
     gained = parts(REPOSITORY / "figures" / "gpu").xs(IMAGES["validation"], level="images").loc["CPS"]
     of_all = of_parts["difference"]["CPS", IMAGES["validation"]]
@@ -134,19 +135,22 @@ def test_the_lead_is_that_of_imagenet_weights_as_is_told() -> None:
     scores = scores_by_subject(results, "SSHSNet-w/o-Pre", "validation")
     without = scores.mean(axis=1)
     assert f"SSHSNet reaches {without.mean():.2f} / {scores.mean().mean():.2f} on the held-out cases" in words(README)
-    beside = {}
-    for row in ("CoTr", "2D nnU-Net", "3D nnU-Net", "SpineParseNet"):
-        difference, (low, high), p, _ = paired(without, scores_by_subject(results, row, "validation").mean(axis=1))
-        assert p > 0.05
-        assert low < 0 < high or row in ("3D nnU-Net", "SpineParseNet")
-        beside[row] = f"{abs(difference):.1f}", f"{p:.2f}".lstrip("0")
-    by, p = zip(*beside.values(), strict=True)
+    beside = {
+        row: paired(without, scores_by_subject(results, row, "validation").mean(axis=1))
+        for row in ("CoTr", "2D nnU-Net", "3D nnU-Net", "SpineParseNet")
+    }
+    assert all(p > 0.05 for _, _, p, _ in beside.values())
+    assert {row for row, (_, (low, high), _, _) in beside.items() if low < 0 < high} == {"CoTr", "2D nnU-Net"}
+    cotr, flat, deep, parse = (difference for difference, *_ in beside.values())
+    p = [f"{p:.2f}".lstrip("0") for _, _, p, _ in beside.values()]
     told = (
         f"SSHSNet has {without.mean():.1f} on held-out cases ([the last switch](reference/switches.md), one training), "
-        f"{by[0]} points behind CoTr and {by[1]} behind 2D nnU-Net, {by[2]} ahead of 3D nnU-Net and {by[3]} of "
-        f"SpineParseNet (p {p[0]}, {p[1]}, {p[2]} and {p[3]}, uncorrected)."
+        f"{-cotr:.1f} points behind CoTr and {-flat:.1f} behind 2D nnU-Net, {deep:.1f} ahead of 3D nnU-Net and "
+        f"{parse:.1f} of SpineParseNet (p {p[0]}, {p[1]}, {p[2]} and {p[3]}, uncorrected)."
     )
     assert told in words(MEASURED)
+    told = f"{-cotr:.1f} and {-flat:.1f} points behind CoTr and 2D nnU-Net and {deep:.1f} and {parse:.1f} ahead of the"
+    assert told in words(README)
     named = results.query("method == 'SSHSNet-w/o-Pre' and metric == 'shifted'")["value"]
     assert f"which without them gives {named.sum():.0f} of {len(named)} levels another one's name" in words(MEASURED)
 
@@ -272,8 +276,8 @@ def test_cps_where_labels_are_few_has_measured_what_is_told() -> None:
     assert (time["high"] < 0).all()
     of_four, of_all = f"{steps['p'][scarce[0]]:.3f}".lstrip("0"), -time["CPS minus row"]
     told_measured = words(MEASURED)
-    assert f"beyond chance with four alone ({behind[1][0]} points, p {of_four}, uncorrected;" in told_measured
-    assert f"at equal steps (of these the {behind[1][0]} alone beyond chance)" in words(README)
+    assert f"beyond chance only with four ({behind[1][0]} points, p {of_four}, uncorrected;" in told_measured
+    assert f"at equal steps (only the {behind[1][0]} is beyond chance)" in words(README)
     assert f"everywhere ({of_all.min():.0f} to {of_all.max():.0f} points)" in told_measured
     common = [f"{of:.1f}" for of in steps["mean of 17 classes"][scarce[1:]]]
     assert f"the row on labels has {common[0]} and {common[1]}" in told_measured

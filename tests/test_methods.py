@@ -224,10 +224,13 @@ def test_stage_1_and_what_stands_on_it_change_with_its_settings(
     assert second_stage(other, "3d").fingerprint == second_stage(settings, "3d").fingerprint
 
 
-def test_where_files_and_folders_lie_decides_nothing(settings: Settings) -> None:
-    """Weights or scans that have moved leave trainings what they are; others have another name or content."""
+def test_where_files_and_folders_lie_decides_nothing(settings: Settings, tmp_path: Path) -> None:
+    """Weights or scans that have moved leave trainings what they are; other weights do not."""
+    for name, held in (("here.pth", b"weights"), ("there.pth", b"weights"), ("other.pth", b"others!")):
+        (tmp_path / name).write_bytes(held)
     here, there, other = (
-        settings.changed({"network_2d.weights_file": file}) for file in ("/a/se.pth", "/b/se.pth", "/a/other.pth")
+        settings.changed({"network_2d.weights_file": str(tmp_path / f"{name}.pth")})
+        for name in ("here", "there", "other")
     )
     assert first_stage(here, PRETRAINED).fingerprint == first_stage(there, PRETRAINED).fingerprint
     assert first_stage(here, PRETRAINED).fingerprint != first_stage(other, PRETRAINED).fingerprint

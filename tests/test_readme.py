@@ -69,7 +69,7 @@ def test_the_readme_tells_what_more_steps_reach() -> None:
         )
         in words(README)
     )
-    assert "over the structures that the truth holds CPS is ahead by {} and {}.".format(*of_true) in words(MEASURED)
+    assert "over the truth's own structures CPS is ahead by {} and {}.".format(*of_true) in words(MEASURED)
     p_held_out, p_test = (f"{cps['p'][images]:.2f}".lstrip("0") for images in IMAGES.values())
     told = (
         f"by {held_out} points on held-out cases (p {p_held_out}) and {test} on test images (p {p_test}, uncorrected)"

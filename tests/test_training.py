@@ -2,7 +2,6 @@
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from sshsnet_core.learning.training import (
     Training,
     TrainingError,
     data_workers,
+    is_worth_saving,
     learning_rate_factor,
     load_trained,
     train,
@@ -92,9 +92,11 @@ def assert_same(one: tuple[nn.Module, pd.DataFrame], other: tuple[nn.Module, pd.
 
 @pytest.fixture(scope="module", autouse=True)
 def small_machine() -> Iterator[None]:
-    """Samples are read without workers: starting those would be most of the time of these tests."""
+    """Samples are read without workers: starting those would be most of the time of these tests. Every epoch is saved,
+    however busy the machine."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("sshsnet_core.learning.training.data_workers", lambda: 0)
+        patched.setattr("sshsnet_core.learning.training.is_worth_saving", lambda took, since: True)
         yield
 
 
@@ -278,22 +280,24 @@ def test_a_finished_training_is_found_finished(tmp_path: Path, uninterrupted: tu
     assert training.checkpoint.stat().st_mtime_ns == before
 
 
-def test_a_checkpoint_that_takes_long_is_not_written_after_every_epoch(
+@pytest.mark.parametrize(
+    ("took", "since", "due"), [(0.0, 0.0, True), (0.1, 0.2, True), (3.4, 10.0, False), (3.4, 70.0, True)]
+)
+def test_a_checkpoint_takes_its_share_of_the_time_and_no_more(took: float, since: float, due: bool) -> None:
+    assert is_worth_saving(took, since) == due
+
+
+def test_the_last_epoch_is_saved_in_any_case(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: tuple[Any, pd.DataFrame]
 ) -> None:
-    """On a slow disk: the last epoch's always is, and the training ends the same."""
     training = make_training(tmp_path)
-    save, written = Fabric.save, []
-
-    def slow(self: Fabric, path: Path, state: dict[str, Any]) -> None:
-        save(self, path, state)
-        written.append(len(state["history"]))
-        time.sleep(0.15)
-
     with monkeypatch.context() as patched:
-        patched.setattr(Fabric, "save", slow)
+        patched.setattr("sshsnet_core.learning.training.is_worth_saving", lambda took, since: False)
+        with pytest.raises(Interrupted):
+            run(training, lambda epoch: Numbers(fails=2 * STEPS * SIZE))
+        assert not training.checkpoint.exists()
         assert_same(run(training), uninterrupted)
-    assert written == [1, EPOCHS]
+    assert_same(run(training, lambda epoch: pytest.fail("nothing is left to train")), uninterrupted)
     assert len(pd.read_csv(training.folder / "history.csv")) == EPOCHS
 
 

@@ -23,8 +23,8 @@ _INTERVAL_AND_P = (
     "Wilcoxon's, not corrected for the number of lines."
 )
 _ON_TRUE = (
-    f"{ON_TRUE}: the same difference over the structures that the truth holds alone, without the zeros of those that a "
-    "row invents."
+    f"{ON_TRUE}: the same difference over the truth's own structures only, without the zeros for names that a row "
+    "invents."
 )
 
 

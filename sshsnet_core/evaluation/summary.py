@@ -68,7 +68,7 @@ def scores_by_subject(results: pd.DataFrame, row: str, split: str) -> pd.DataFra
 
 
 def on_true_structures(results: pd.DataFrame, row: str, split: str) -> pd.DataFrame:
-    """``scores_by_subject`` of those structures that the truth holds alone: without the zeros for invented names.
+    """``scores_by_subject`` of the truth's own structures only: without the zeros for invented names.
 
     The truth holds those structures that could be missed.
     """

@@ -9,6 +9,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,11 +82,20 @@ def make_fabric(settings: TrainingSettings) -> "Fabric":
     from lightning_fabric import Fabric
 
     accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    # A training's batches are all of one shape: the quickest kernels are found once.
-    torch.backends.cudnn.benchmark = accelerator == "cuda"
     fabric = Fabric(accelerator=accelerator, devices=1, precision=settings.precision)
     fabric.launch()
     return fabric
+
+
+@contextmanager
+def quickest_kernels() -> Iterator[None]:
+    """cuDNN looks for the quickest kernels: once for a training, whose batches are of one shape, as volumes are not."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = torch.cuda.is_available()
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def learning_rate_factor(settings: TrainingSettings, epoch: float) -> float:
@@ -111,7 +121,7 @@ def train(
     Afterwards ``objective`` holds the final weights. Raises ``TrainingError`` if the checkpoint belongs to another
     training, and if the loss stops being finite.
     """
-    with alone(training.folder / "training.lock", training.title):
+    with alone(training.folder / "training.lock", training.title), quickest_kernels():
         return _train(training, objective, samples, after_epoch)
 
 
@@ -140,16 +150,20 @@ def _train(
             losses = _epoch(training, fabric, module, optimizer, samples(epoch), epoch)
             row = {"epoch": epoch + 1, **losses, "learning_rate": optimizer.param_groups[0]["lr"]}
             history.append({**row, "seconds": time.perf_counter() - started})
-            # Before the checkpoint: killed in between, the epoch is trained and looked at again.
+            # Before the checkpoint: killed in between, epochs since the last one are trained and looked at again.
             after_epoch(epoch + 1)
-            worth_it = saving <= max(_QUICKLY_SAVED, _SAVING_SHARE * (time.perf_counter() - saved))
-            if worth_it or epoch + 1 == settings.epochs:
+            if is_worth_saving(saving, time.perf_counter() - saved) or epoch + 1 == settings.epochs:
                 started = time.perf_counter()
                 _save(training, fabric, module, optimizer, history)
                 saved = time.perf_counter()
                 saving = saved - started
             progress.advance(f"loss {losses['loss']:.3f}")
     return pd.DataFrame(history)
+
+
+def is_worth_saving(took: float, since: float) -> bool:
+    """Whether a checkpoint is due: from the seconds that the last one took, and those since then."""
+    return took <= max(_QUICKLY_SAVED, _SAVING_SHARE * since)
 
 
 def _epoch(
@@ -231,7 +245,7 @@ def _save(
     }
     partial = training.checkpoint.with_suffix(".partial")
     fabric.save(partial, state)
-    # The history first: killed in between, the training repeats an epoch and its row; none is ever missing.
+    # The history first: killed in between, the training repeats epochs and their rows; none is ever missing.
     partial_history = training.folder / "history.partial"
     pd.DataFrame(history).to_csv(partial_history, index=False)
     os.replace(partial_history, training.folder / "history.csv")

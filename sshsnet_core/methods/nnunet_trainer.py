@@ -20,7 +20,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from sshsnet_core.learning.training import TrainingError
+from sshsnet_core.learning.training import TrainingError, quickest_kernels
 from sshsnet_core.networks.cotr import CoTr
 from sshsnet_core.progress import Progress
 from sshsnet_core.settings import CoTrSettings
@@ -50,15 +50,15 @@ class SpineTrainer(nnUNetTrainer):
     def train_on(self) -> pd.DataFrame:
         """Train to the end of the schedule from wherever the checkpoint stands; the history."""
         self.save_every = 1
-        # As nnU-Net's own entry point.
-        torch.backends.cudnn.benchmark = self.device.type == "cuda"
         # Drawn anew after each epoch, for a second each time; the history holds the same curves.
         self.logger.plot_progress_png = lambda folder: None
         self.initialize()
         latest = Path(self.output_folder) / "checkpoint_latest.pth"
         if latest.exists():
             self.load_checkpoint(str(latest))
-        with Progress(self.title, self.num_epochs, "epoch", done=self.current_epoch) as self.progress:
+        progress = Progress(self.title, self.num_epochs, "epoch", done=self.current_epoch)
+        # cuDNN as in nnU-Net's own entry point.
+        with progress as self.progress, quickest_kernels():
             self.run_training()
         return pd.read_csv(self.history_file)
 

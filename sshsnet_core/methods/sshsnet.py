@@ -152,9 +152,9 @@ def _coarse_maps(stage: Stage1, job: Job) -> list[StoredCoarse]:
     with FileLock(training.folder / "coarse.lock"):
         missing = [case for case in job.labelled if not (folder / case.name / "features.npy").exists()]
         if missing:
+            branches = stage1.load_branches(stage, job.settings, training)
             for of_another in set(training.folder.glob("coarse-*")) - {folder}:
                 shutil.rmtree(of_another)  # of a stage 1 that is no more: gigabytes at paper size
-            branches = stage1.load_branches(stage, job.settings, training)
             with Progress(f"coarse maps of {stage.key}", total=len(missing), unit="case") as progress:
                 for case in missing:
                     volume = pad_volume(case.image, job.settings.patch)

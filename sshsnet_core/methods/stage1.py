@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from sshsnet_core.anatomy import N_CLASSES
 from sshsnet_core.annotation import PAPER, Annotation
+from sshsnet_core.contents import contents
 from sshsnet_core.data.coarse import Coarse
 from sshsnet_core.data.slices import Batch, CPSSamples, Pictured, SliceSamples
 from sshsnet_core.data.store import StoredCase
@@ -79,10 +80,9 @@ class Stage1:
         return {**settings.cps.model_dump(), "pool": self.pool_name(settings), "pool_folder": None, **turned}
 
     def network_identity(self, settings: Settings) -> dict[str, Any]:
-        """What decides its networks. A file of weights is known by its name: folders move, and a start from nothing
-        reads none."""
+        """What decides its networks: of a file of weights what it holds; a start from nothing reads none."""
         file = settings.network_2d.weights_file if self.pretrained else None
-        return settings.network_2d.model_dump() | {"weights_file": file and Path(file).name}
+        return settings.network_2d.model_dump() | {"weights_file": file and contents(Path(file))}
 
 
 def labels_identity(settings: Settings) -> dict[str, Any]:

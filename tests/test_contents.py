@@ -1,0 +1,33 @@
+"""What tells moved data from replaced data."""
+
+from pathlib import Path
+
+import pytest
+
+from sshsnet_core.contents import contents
+
+
+def test_a_file_is_what_it_holds(tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.write_bytes(b"weights")
+    second.write_bytes(b"weights")
+    before = contents(first)
+    assert before == contents(second)
+    first.write_bytes(b"others, longer")
+    assert contents(first) != before
+
+
+@pytest.mark.parametrize("change", ["nothing", "another name", "another size", "one more"])
+def test_a_folder_is_its_files_names_and_sizes(change: str, tmp_path: Path) -> None:
+    for name in ("here", "moved"):
+        (tmp_path / name / "train").mkdir(parents=True)
+        (tmp_path / name / "train" / "Case1.nii.gz").write_bytes(b"1234")
+    moved = tmp_path / "moved" / "train"
+    if change == "another name":
+        (moved / "Case1.nii.gz").rename(moved / "Case2.nii.gz")
+    elif change == "another size":
+        (moved / "Case1.nii.gz").write_bytes(b"12345")
+    elif change == "one more":
+        (moved / "Case2.nii.gz").write_bytes(b"1234")
+    assert (contents(tmp_path / "here") == contents(tmp_path / "moved")) == (change == "nothing")
+    assert contents(tmp_path / "nowhere") == contents(tmp_path / "nowhere")

@@ -59,6 +59,21 @@ def test_the_readme_tells_how_far_another_machine_moves_the_rows() -> None:
 
 
 def test_the_readme_tells_what_more_steps_reach() -> None:
+    flat, p = (
+        [BY_EFFORT[4]["2D nnU-Net", split, name] for split in SPLITS] for name in ("SSHSNet minus row", "p (Holm)")
+    )
+    minutes = [BY_EFFORT[4][row, "test", "training, min"] for row in ("2D nnU-Net", "SSHSNet")]
+    told = (
+        f"reaches {means(BY_EFFORT[4], '2D nnU-Net', 'validation')} and is ahead of SSHSNet, by {-flat[0]:.1f} points "
+        f"on held-out cases and {-flat[1]:.1f} on test images (p .0003 and .02), in {minutes[0]:.0f} minutes against"
+    )
+    assert f"{told} {minutes[1]:.0f}." in words(README)
+    assert [f"{of:.1g}" for of in p] == ["0.0003", "0.02"]
+    before = [BY_EFFORT[1]["2D nnU-Net", split, "SSHSNet minus row"] for split in SPLITS]
+    assert "where it was {:.1f} and {:.1f} behind with `mini`'s own steps".format(*before) in words(MEASURED)
+    others = [BY_EFFORT[4][row, split, "SSHSNet minus row"] for row in ("CoTr", "SpineParseNet") for split in SPLITS]
+    told = "CoTr is {:.1f} and {:.1f} points behind SSHSNet, SpineParseNet {:.1f} and {:.1f}."
+    assert told.format(*others) in words(MEASURED)
     cps = parts(REFERENCE / "effort4").loc["CPS"]
     held_out, test = (f"{cps['difference'][images]:.1f}" for images in IMAGES.values())
     reached = f"bring SSHSNet to {means(BY_EFFORT[4], 'SSHSNet', 'validation')}"

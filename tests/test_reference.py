@@ -28,7 +28,14 @@ OTHER_MACHINE = REFERENCE / "other_machine"
     ("kept", "number"),
     [
         *(("reference", 1), ("reference", 2), ("reference/other_machine", 1), ("reference/other_machine", 2)),
-        *(("reference/folds5", 1), ("reference/folds5", 2), ("reference/effort4", 1), ("gpu", 1), ("gpu", 2)),
+        *(
+            ("reference/folds5", 1),
+            ("reference/folds5", 2),
+            ("reference/effort4", 1),
+            ("reference/effort4", 2),
+            ("gpu", 1),
+            ("gpu", 2),
+        ),
     ],
 )
 def test_the_tables_follow_from_the_scores(kept: str, number: int, tmp_path: Path) -> None:

@@ -306,7 +306,7 @@ def test_the_graph_begins_with_the_plain_network_s_weights(job: Job, monkeypatch
     original = spineparsenet.train
 
     def train(stage, objective, samples):  # type: ignore[no-untyped-def]
-        starts[stage.title] = {name: value.clone() for name, value in objective.state_dict().items()}
+        starts[stage.fingerprint] = {name: value.clone() for name, value in objective.state_dict().items()}
         return original(stage, objective, samples)
 
     monkeypatch.setattr(spineparsenet, "train", train)
@@ -314,7 +314,7 @@ def test_the_graph_begins_with_the_plain_network_s_weights(job: Job, monkeypatch
     system.train(job)
     (network,) = system.coarse_networks(job)
     plain = load_trained(network.plain, CoarseObjective(job.settings.spineparsenet, graph=False)).state_dict()
-    start = starts["SpineParseNet, graph"]
+    start = starts[network.graph.fingerprint]
     assert all(torch.equal(value, start[name]) for name, value in plain.items())
     assert {name.split(".")[1] for name in start if name not in plain} == {"graph"}
 

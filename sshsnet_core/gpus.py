@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 #: Bytes of a GPU's memory that a training gets: SSHSNet-3D's whole volumes at paper size, the largest, take about 13 GB
 #: by an estimate from what a patch takes.
 SHARE = 16 * 2**30
+_SECONDS_BETWEEN = 1.0
 
 
 def places() -> list[str]:
@@ -63,7 +64,7 @@ def prefix(locks: Path) -> str:
 
 
 @contextmanager
-def place(locks: Path, among: Sequence[str], seconds_between: float = 1.0) -> Iterator[str]:
+def place(locks: Path, among: Sequence[str]) -> Iterator[str]:
     """One of these places that no other process holds, by lock files in a folder; waits for one where all are held."""
     locks.mkdir(parents=True, exist_ok=True)
     while True:
@@ -78,7 +79,7 @@ def place(locks: Path, among: Sequence[str], seconds_between: float = 1.0) -> It
             finally:
                 held.release()
             return
-        time.sleep(seconds_between)
+        time.sleep(_SECONDS_BETWEEN)
 
 
 def main() -> int:

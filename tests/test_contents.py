@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from sshsnet_core.contents import contents
+from sshsnet_core.data.contents import digest, listing
 
 
 def test_a_file_is_what_it_holds(tmp_path: Path) -> None:
     first, second = tmp_path / "a", tmp_path / "b"
     first.write_bytes(b"weights")
     second.write_bytes(b"weights")
-    before = contents(first)
-    assert before == contents(second)
-    first.write_bytes(b"others, longer")
-    assert contents(first) != before
+    before = digest(first)
+    assert before == digest(second)
+    first.write_bytes(b"others!")
+    assert digest(first) != before
 
 
 @pytest.mark.parametrize("change", ["nothing", "another name", "another size", "one more"])
@@ -29,5 +29,6 @@ def test_a_folder_is_its_files_names_and_sizes(change: str, tmp_path: Path) -> N
         (moved / "Case1.nii.gz").write_bytes(b"12345")
     elif change == "one more":
         (moved / "Case2.nii.gz").write_bytes(b"1234")
-    assert (contents(tmp_path / "here") == contents(tmp_path / "moved")) == (change == "nothing")
-    assert contents(tmp_path / "nowhere") == contents(tmp_path / "nowhere")
+    assert (listing(tmp_path / "here") == listing(tmp_path / "moved")) == (change == "nothing")
+    # A folder that is not there holds nothing: whoever reads it says so.
+    assert listing(tmp_path / "nowhere") != listing(tmp_path / "here")

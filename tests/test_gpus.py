@@ -52,11 +52,12 @@ def test_a_job_gets_the_card_whose_job_has_ended_and_not_the_next_in_turn(tmp_pa
             assert third == "1"
 
 
-def test_where_every_card_is_taken_a_job_waits_for_one(tmp_path: Path) -> None:
+def test_where_every_card_is_taken_a_job_waits_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpus, "_SECONDS_BETWEEN", 0.01)
     got: list[str] = []
 
     def wait() -> None:
-        with gpus.place(tmp_path, ["3"], seconds_between=0.01) as gpu:
+        with gpus.place(tmp_path, ["3"]) as gpu:
             got.append(gpu)
 
     waiting = threading.Thread(target=wait)

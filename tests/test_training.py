@@ -23,6 +23,7 @@ from sshsnet_core.learning.training import (
     is_worth_saving,
     learning_rate_factor,
     load_trained,
+    quickest_kernels,
     train,
 )
 from sshsnet_core.settings import TrainingSettings
@@ -285,6 +286,14 @@ def test_a_finished_training_is_found_finished(tmp_path: Path, uninterrupted: tu
 )
 def test_a_checkpoint_takes_its_share_of_the_time_and_no_more(took: float, since: float, due: bool) -> None:
     assert is_worth_saving(took, since) == due
+
+
+def test_cudnn_looks_for_kernels_only_while_a_gpu_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert not torch.backends.cudnn.benchmark
+    with quickest_kernels():
+        assert torch.backends.cudnn.benchmark
+    assert not torch.backends.cudnn.benchmark
 
 
 def test_the_last_epoch_is_saved_in_any_case(

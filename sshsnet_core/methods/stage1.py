@@ -13,8 +13,8 @@ from torch.utils.data import Dataset
 
 from sshsnet_core.anatomy import N_CLASSES
 from sshsnet_core.annotation import PAPER, Annotation
-from sshsnet_core.contents import contents
 from sshsnet_core.data.coarse import Coarse
+from sshsnet_core.data.contents import digest
 from sshsnet_core.data.slices import Batch, CPSSamples, Pictured, SliceSamples
 from sshsnet_core.data.store import StoredCase
 from sshsnet_core.learning.cps import (
@@ -82,7 +82,7 @@ class Stage1:
     def network_identity(self, settings: Settings) -> dict[str, Any]:
         """What decides its networks: of a file of weights what it holds; a start from nothing reads none."""
         file = settings.network_2d.weights_file if self.pretrained else None
-        return settings.network_2d.model_dump() | {"weights_file": file and contents(Path(file))}
+        return settings.network_2d.model_dump() | {"weights_file": file and digest(Path(file))}
 
 
 def labels_identity(settings: Settings) -> dict[str, Any]:

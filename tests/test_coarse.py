@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from sshsnet_core.data.coarse import Coarse, StoredCoarse, doubled_window
+from sshsnet_core.data.coarse import Coarse, StoredCoarse, doubled, with_margin
 
 
 def draw(depth: int, rows: int, columns: int, seed: int = 0) -> Coarse:
@@ -21,7 +21,7 @@ def draw(depth: int, rows: int, columns: int, seed: int = 0) -> Coarse:
     return Coarse(scores, rng.standard_normal((2, depth, rows, columns)).astype(np.float16))
 
 
-def doubled(array: np.ndarray) -> Tensor:
+def upsampled(array: np.ndarray) -> Tensor:
     """The whole map (C, Z, H, W), upsampled by 2 in plane."""
     return interpolate(torch.from_numpy(array.astype(np.float32)), scale_factor=2, mode="bilinear", align_corners=False)
 
@@ -56,19 +56,26 @@ def test_a_crop_is_the_crop_of_the_upsampled_whole(
     scores, features = coarse.crop(start, size)
     slices = [min(start[0] + i, shape[0] - 1) for i in range(size[0])]
     (top, left), (height, width) = start[1:], size[1:]
-    expected = doubled(coarse.scores)[:, slices, top : top + height, left : left + width]
+    expected = upsampled(coarse.scores)[:, slices, top : top + height, left : left + width]
     torch.testing.assert_close(scores, expected, atol=1e-6, rtol=0)
-    quarter = doubled(coarse.features)[:, slices, top // 4 : (top + height) // 4, left // 4 : (left + width) // 4]
+    quarter = upsampled(coarse.features)[:, slices, top // 4 : (top + height) // 4, left // 4 : (left + width) // 4]
     torch.testing.assert_close(features, quarter, atol=1e-6, rtol=0)
 
 
 def test_doubling_is_linear_between_pixel_centres() -> None:
     lines = np.array([[0.0, 4.0, 2.0, 10.0], [1.0, 1.0, 5.0, 1.0]])
-    window = doubled_window(lines[:, None, None, :], (0, 0), (2, 8))
+    window = doubled(with_margin(lines[:, None, None, :], (0, 0), (1, 4)))
     for line, expected in zip(window[:, 0], lines.tolist(), strict=True):
         assert line.tolist() == [doubled_in_loops(expected)] * 2
-    tall = doubled_window(lines[:, None, :, None], (2, 0), (4, 2))
+    tall = doubled(with_margin(lines[:, None, :, None], (1, 0), (2, 1)))
     assert tall[0, 0, :, 0].tolist() == doubled_in_loops(lines[0].tolist())[2:6]
+
+
+def test_what_is_sent_is_small() -> None:
+    """A window is half a window of S~ in size and precision, and one pixel around it."""
+    scores, features = draw(4, 6, 5).window((1, 16, 8), (2, 32, 24))
+    assert (scores.shape, scores.dtype) == ((3, 2, 18, 14), torch.float16)
+    assert (features.shape, features.dtype) == ((2, 2, 6, 5), torch.float16)
 
 
 def test_probabilities_stay_probabilities() -> None:
@@ -99,7 +106,7 @@ def test_save_and_open(tmp_path: Path) -> None:
     # A worker is sent the folder's name, not what the maps hold.
     assert len(pickle.dumps(stored)) < 500
     for source in (opened, stored):
-        for one, other in zip(source.crop((1, 8, 0), (3, 8, 16)), coarse.crop((1, 8, 0), (3, 8, 16)), strict=True):
+        for one, other in zip(source.window((1, 8, 0), (3, 8, 16)), coarse.window((1, 8, 0), (3, 8, 16)), strict=True):
             assert torch.equal(one, other)
 
 

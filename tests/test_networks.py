@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sshsnet_core.anatomy import N_CLASSES
+from sshsnet_core.data.coarse import doubled
 from sshsnet_core.learning.losses import cross_entropy, soft_dice
 from sshsnet_core.methods.stage2 import Fine
 from sshsnet_core.networks.blocks import arranged
@@ -103,8 +104,10 @@ def test_stage_2_is_put_together_as_printed(fusion: Literal["ctam", "concatenati
     """Equations 3 to 5: V_3d sees image and coarse map, xi fuses its features with stage 1's, psi predicts; and 9."""
     torch.manual_seed(0)
     network = SSHSNet3D(SMOKE.network_3d, COARSE, fusion).eval()
-    image, coarse, features = stage2_inputs(2, 5, 48, 32)
-    labels = torch.randint(0, N_CLASSES, (2, 5, 48, 32))
+    image, labels = torch.randn(2, 1, 5, 48, 32), torch.randint(0, N_CLASSES, (2, 5, 48, 32))
+    # As samples hold them: before the doubling, and with a margin of one pixel.
+    windows = {"coarse": torch.rand(2, N_CLASSES, 5, 26, 18), "features": torch.randn(2, COARSE, 5, 8, 6)}
+    coarse, features = (doubled(window) for window in windows.values())
     fused: list[Tensor] = []
     network.head.register_forward_pre_hook(lambda head, inputs: fused.append(inputs[0]))
     with torch.no_grad():
@@ -114,7 +117,7 @@ def test_stage_2_is_put_together_as_printed(fusion: Literal["ctam", "concatenati
         torch.testing.assert_close(scores, network.head(fused[0]))
         # Gamma is 0 still: CTAM is concatenation, F1 (what slices say) before F2.
         torch.testing.assert_close(fused[0], torch.cat([of_slices, of_volume], dim=1))
-        told = Fine(network)({"image": image, "coarse": coarse, "features": features, "labels": labels})
+        told = Fine(network)({"image": image, **windows, "labels": labels})
     torch.testing.assert_close(told["loss"], cross_entropy(scores, labels) + soft_dice(scores, labels))
 
 

@@ -14,7 +14,7 @@ from stored_cases import MakeCase
 from torch.utils.data import Dataset
 
 from sshsnet_core.data import patches, slices
-from sshsnet_core.data.coarse import Coarse
+from sshsnet_core.data.coarse import Coarse, doubled
 from sshsnet_core.data.patches import PatchSamples, WholeSamples, balanced_start, centred_start, crop
 from sshsnet_core.data.slices import (
     Batch,
@@ -389,9 +389,10 @@ def test_a_patch_is_cropped_everywhere_at_the_same_place(
             assert shapes == {
                 "image": (1, *size),
                 "labels": size,
-                "coarse": (3, *size),
-                "features": (3, 3, 4, 6),
+                "coarse": (3, 3, 10, 14),
+                "features": (3, 3, 4, 5),
             }
+            batch |= {name: doubled(batch[name]) for name in ("coarse", "features")}
             # The map's channels say which slice, row and column it was cut from; its outermost rows repeat.
             z, rows, columns = batch["coarse"]
             quarter = batch["features"].repeat_interleave(4, -1).repeat_interleave(4, -2)
@@ -415,7 +416,7 @@ def test_a_patch_larger_than_its_volume(make_case: MakeCase) -> None:
     batch = PatchSamples([case], [coarse], size, 0)[0]
     assert batch["image"].shape == (1, *size)
     assert sorted(batch["labels"].unique().tolist()) == [0, 5]
-    assert batch["coarse"].shape == (20, *size)
+    assert doubled(batch["coarse"]).shape == (20, *size)
     # The missing slices repeat the last one.
     assert int((batch["labels"] == 5).sum()) == 3
 

@@ -96,8 +96,9 @@ def _stage2(settings: Settings) -> Measured:
     batch = {
         "image": torch.randn(n, 1, z, h, w),
         "labels": torch.randint(settings.classes, (n, z, h, w)),
-        "coarse": torch.randn(n, settings.classes, z, h, w).softmax(dim=1),
-        "features": torch.randn(n, channels, z, h // 4, w // 4),
+        # Windows before the doubling, with their margin.
+        "coarse": torch.randn(n, settings.classes, z, h // 2 + 2, w // 2 + 2).softmax(dim=1).half(),
+        "features": torch.randn(n, channels, z, h // 8 + 2, w // 8 + 2).half(),
     }
     return _step(stage2.build(Stage2("ctam", CPS), settings), batch, schedule), _otherwise_arranged
 

@@ -1,4 +1,9 @@
-"""Equations 1 and 2: stage 1's map S~ and features I~ of one volume, and phi's crop of them at a patch."""
+"""Equations 1 and 2: stage 1's map S~ and features I~ of one volume, and phi's crop of them at a patch.
+
+They are kept before Equation 1's upsampling, which doubles them in plane, and a patch of them is cut before it too: the
+doubling is the training device's work, so that workers read, send and copy a seventh of the bytes
+(``benchmarks.patch_sample``).
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-#: I_2d lies at 1/4 of stage 1's input, which is half of full resolution.
-FEATURE_STRIDE = 8
+#: Stage 1's input is half of full resolution; I_2d lies at 1/4 of it.
+SCORE_STRIDE, FEATURE_STRIDE = 2, 8
 
 
 @dataclass(frozen=True)
@@ -24,10 +28,15 @@ class Coarse:
     features: np.ndarray
 
     def crop(self, start: tuple[int, int, int], size: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-        """Equations 1 and 2 at one window of full resolution: S~ (C1, Z, h, w) and I~ (2 C3, Z, h/4, w/4).
+        """Equations 1 and 2 at one window of full resolution: S~ (C1, Z, h, w) and I~ (2 C3, Z, h/4, w/4), float."""
+        scores, features = self.window(start, size)
+        return doubled(scores), doubled(features)
 
-        ``start`` and ``size`` are (Z, H, W), multiples of 8 in plane, else ``ValueError``. A window past the last slice
-        repeats it.
+    def window(self, start: tuple[int, int, int], size: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+        """What ``doubled`` makes S~ and I~ at one window of full resolution from, in half precision.
+
+        (C1, Z, h/2 + 2, w/2 + 2) and (2 C3, Z, h/8 + 2, w/8 + 2). ``start`` and ``size`` are (Z, H, W), multiples of 8
+        in plane, else ``ValueError``. A window past the last slice repeats it.
         """
         if any(value % FEATURE_STRIDE for value in (*start[1:], *size[1:])):
             raise ValueError(f"The window of {size} at {start} is off stage 1's grid: use multiples of 8 in plane.")
@@ -36,10 +45,10 @@ class Coarse:
         last = self.scores.shape[1] - 1
         first = min(start[0], last)
         slices = slice(first, start[0] + size[0])
-        scores = doubled_window(self.scores[:, slices], (top, left), (height, width))
-        quarter = FEATURE_STRIDE // 2
-        corner, extent = (top // quarter, left // quarter), (height // quarter, width // quarter)
-        features = doubled_window(self.features[:, slices], corner, extent)
+        scores, features = (
+            with_margin(array[:, slices], (top // stride, left // stride), (height // stride, width // stride))
+            for array, stride in ((self.scores, SCORE_STRIDE), (self.features, FEATURE_STRIDE))
+        )
         if start[0] + size[0] - 1 > last:
             repeated = torch.arange(start[0], start[0] + size[0]).clamp(max=last) - first
             return scores[:, repeated], features[:, repeated]
@@ -65,36 +74,36 @@ class StoredCoarse:
 
     folder: Path
 
-    def crop(self, start: tuple[int, int, int], size: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-        """``Coarse.crop``."""
-        return Coarse.open(self.folder).crop(start, size)
+    def window(self, start: tuple[int, int, int], size: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+        """``Coarse.window``."""
+        return Coarse.open(self.folder).window(start, size)
 
 
-def doubled_window(array: np.ndarray, start: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """A window of a map (C, Z, H, W) as if the map had been doubled in plane: float (C, Z, *size).
+def with_margin(array: np.ndarray, start: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """A window of a map (C, Z, H, W) and one pixel around it, past the map's edges the nearest: (C, Z, h + 2, w + 2).
 
-    ``start`` and ``size`` are on the doubled grid and even. Equal to cropping the doubled map, without doubling it: the
-    window is doubled with a margin of one pixel, which is all that bilinear interpolation reads.
+    The margin is all that bilinear interpolation reads of what is around the window.
     """
-    spans = [(s // 2 - 1, (s + n) // 2 + 1) for s, n in zip(start, size, strict=True)]
+    spans = [(s - 1, s + n + 1) for s, n in zip(start, size, strict=True)]
     inside = [(max(low, 0), min(high, length)) for (low, high), length in zip(spans, array.shape[-2:], strict=True)]
-    window = torch.from_numpy(np.array(array[..., slice(*inside[0]), slice(*inside[1])], dtype=np.float32))
-    (top, bottom), (left, right) = [(i[0] - s[0], s[1] - i[1]) for i, s in zip(inside, spans, strict=True)]
-    return _doubled(pad(window, (left, right, top, bottom, 0, 0), mode="replicate"))
+    missing = [(i[0] - s[0], s[1] - i[1]) for i, s in zip(inside, spans, strict=True)]
+    part = array[..., slice(*inside[0]), slice(*inside[1])]
+    return torch.from_numpy(np.pad(part, [(0, 0), (0, 0), *missing], mode="edge"))
 
 
-def _doubled(window: Tensor) -> Tensor:
-    """Doubled bilinearly in plane, without the margin of one pixel: (..., h + 2, w + 2) to (..., 2 h, 2 w).
+def doubled(window: Tensor) -> Tensor:
+    """Doubled bilinearly in plane, without the margin of one pixel: (..., h + 2, w + 2) to float (..., 2 h, 2 w).
 
     Each new pixel lies a quarter of the way from the old one that it is part of to its neighbour. PyTorch's own
     upsampling is slow on many small maps, which the features are.
     """
+    window = window.float()
     h, w = window.shape[-2] - 2, window.shape[-1] - 2
     rows = window.new_empty(*window.shape[:-2], h, 2, w + 2)
     for half, neighbour in enumerate((window[..., :-2, :], window[..., 2:, :])):
         torch.lerp(window[..., 1:-1, :], neighbour, 0.25, out=rows[..., half, :])
     rows = rows.flatten(-3, -2)
-    doubled = window.new_empty(*window.shape[:-2], 2 * h, w, 2)
+    result = window.new_empty(*window.shape[:-2], 2 * h, w, 2)
     for half, neighbour in enumerate((rows[..., :-2], rows[..., 2:])):
-        torch.lerp(rows[..., 1:-1], neighbour, 0.25, out=doubled[..., half])
-    return doubled.flatten(-2)
+        torch.lerp(rows[..., 1:-1], neighbour, 0.25, out=result[..., half])
+    return result.flatten(-2)

@@ -20,7 +20,8 @@ class PatchSamples(Dataset[Batch]):
     """phi (Equation 2): category-balanced patches of image, labels and, from stage 1, S~ and I~ at the same place.
 
     A class is drawn among those that the cases show, then a case that shows it, then a patch that holds it.
-    ``image`` (1, Z, h, w), ``labels`` (Z, h, w), ``coarse`` (C1, Z, h, w), ``features`` (2 C3, Z, h/4, w/4).
+    ``image`` (1, Z, h, w), ``labels`` (Z, h, w); ``coarse`` and ``features``, which ``doubled`` makes S~ and I~ of: see
+    ``Coarse.window``.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class PatchSamples(Dataset[Batch]):
         assert case.labels is not None
         start = balanced_start(case, label, self.size, rng)
         image, labels = (crop(array, start, self.size) for array in (case.image, case.labels))
-        coarse, features = self.coarse[number].crop(start, self.size)
+        coarse, features = self.coarse[number].window(start, self.size)
         batch = {"image": image[None], "labels": labels.long(), "coarse": coarse, "features": features}
         return augment_volume(batch, rng)
 

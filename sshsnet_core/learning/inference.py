@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
-from sshsnet_core.data.coarse import FEATURE_STRIDE, Coarse
+from sshsnet_core.data.coarse import FEATURE_STRIDE, Coarse, doubled
 from sshsnet_core.data.slices import halve_image, three_slices
 
 # Slices that stage 1 takes at once: enough to fill a small GPU, little enough for a laptop's memory.
@@ -57,8 +57,9 @@ def segment_windows(
     from monai.inferers import sliding_window_inference
 
     def one_window(image: Tensor, corners: Sequence[Sequence[slice]]) -> Tensor:
-        crops = [coarse.crop(tuple(s.start for s in corner[-3:]), patch) for corner in corners]  # type: ignore[arg-type]
-        scores, features = (torch.stack(parts).to(device) for parts in zip(*crops, strict=True))
+        starts = [tuple(s.start for s in corner[-3:]) for corner in corners]
+        windows = [coarse.window(start, patch) for start in starts]  # type: ignore[arg-type]
+        scores, features = (doubled(torch.stack(parts).to(device)) for parts in zip(*windows, strict=True))
         if scores[:, 0].min() > _NOTHING:
             return scores
         return network(image, scores, features).float().softmax(dim=1)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from sshsnet_core.annotation import Annotation, Groups
-from sshsnet_core.data.coarse import StoredCoarse
+from sshsnet_core.data.coarse import StoredCoarse, doubled
 from sshsnet_core.data.patches import PatchSamples, WholeSamples
 from sshsnet_core.data.slices import Batch
 from sshsnet_core.data.store import StoredCase
@@ -49,7 +49,7 @@ class Fine(nn.Module):
         self.groups = groups
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        inputs = [batch[name] for name in ("image", "coarse", "features") if name in batch]
+        inputs = [batch["image"], *(doubled(batch[name]) for name in ("coarse", "features") if name in batch)]
         fusion = getattr(self.network, "fusion", None)
         # Detached: Fabric hangs a hook on every output that has a gradient, and these would keep theirs for good.
         gammas = {k: v.detach() for k, v in fusion.gammas.items()} if isinstance(fusion, CTAM) else {}

@@ -28,7 +28,7 @@ class Coarse:
     features: np.ndarray
 
     def crop(self, start: tuple[int, int, int], size: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-        """Equations 1 and 2 at one window of full resolution: S~ (C1, Z, h, w) and I~ (2 C3, Z, h/4, w/4), float."""
+        """Equations 1 and 2 at one window (see ``window``): float S~ (C1, Z, h, w) and I~ (2 C3, Z, h/4, w/4)."""
         scores, features = self.window(start, size)
         return doubled(scores), doubled(features)
 

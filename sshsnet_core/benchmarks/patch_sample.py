@@ -50,11 +50,11 @@ def random_maps(settings: Settings) -> Coarse:
 def in_turn(maps: Coarse, patch: tuple[int, int, int]) -> list[tuple[float, int]]:
     """Median seconds and bytes of a patch's maps, by ``window`` and by ``crop``, at the same places."""
     rng = np.random.default_rng(0)
-    seconds: list[list[float]] = [[], []]
+    ways: tuple[Callable[..., tuple[Tensor, Tensor]], ...] = (maps.window, maps.crop)
+    seconds: tuple[list[float], ...] = ([], [])
     sizes = [0, 0]
     for _ in range(_WINDOWS):
         start = _start(maps, patch, rng)
-        ways: tuple[Callable[..., tuple[Tensor, Tensor]], ...] = (maps.window, maps.crop)
         for number, way in enumerate(ways):
             started = perf_counter()
             parts = way(start, patch)

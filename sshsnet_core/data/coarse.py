@@ -1,8 +1,7 @@
 """Equations 1 and 2: stage 1's map S~ and features I~ of one volume, and phi's crop of them at a patch.
 
 They are kept before Equation 1's upsampling, which doubles them in plane, and a patch of them is cut before it too: the
-doubling is the training device's work, so that workers read, send and copy a seventh of the bytes
-(``benchmarks.patch_sample``).
+doubling is the training device's work, so that workers send it a seventh of the bytes (``benchmarks.patch_sample``).
 """
 
 from dataclasses import dataclass

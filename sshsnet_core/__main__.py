@@ -31,7 +31,7 @@ def _phantom(arguments: argparse.Namespace) -> None:
 def _study(arguments: argparse.Namespace) -> None:
     from sshsnet_core.evaluation.tables import table_text
     from sshsnet_core.gpus import at_a_time
-    from sshsnet_core.methods.rows import method_by_key
+    from sshsnet_core.methods.rows import TITLES, method_by_key
     from sshsnet_core.study import REPOSITORY, Study
 
     study = Study.open(arguments.profile, arguments.effort)
@@ -56,7 +56,8 @@ def _study(arguments: argparse.Namespace) -> None:
         print(f"\n{(study.figures / f'{arguments.target}.md').read_text(encoding='utf-8')}\n")
     else:
         numbers = (1,) if arguments.target == "table1" else (1, 2)
-        print(*(f"\nTable {number}\n\n{table_text(number, study.results())}" for number in numbers), sep="\n")
+        texts = {number: table_text(number, TITLES[number], study.results()) for number in numbers}
+        print(*(f"\nTable {number}\n\n{text}" for number, text in texts.items()), sep="\n")
     if arguments.target not in GRIDS:
         print("\nTest images are segmented by make study, or by notebook 05_test_set for the rows that are trained.")
     print(f"\nTables and pictures: {study.figures}\nExecuted notebooks: {study.work / 'executed'}")

@@ -9,7 +9,8 @@ from PIL import Image
 
 from sshsnet_core.evaluation.paper import TABLE_1
 from sshsnet_core.evaluation.summary import summarise
-from sshsnet_core.evaluation.tables import INDUCTIVE, TABLES
+from sshsnet_core.evaluation.tables import rows_of
+from sshsnet_core.methods.rows import INDUCTIVE, TITLES
 from sshsnet_core.pictures.figures import contact_sheet, learning_curves, mean_bars, picture, save, side_by_side
 from sshsnet_core.pictures.overlay import View
 
@@ -67,18 +68,18 @@ def test_mean_bars_draw_the_intervals_that_are_given(summary):
 
 
 def test_a_row_of_our_own_has_no_published_bar(summary):
-    _, published = mean_bars(summary.iloc[:0], list(TABLES[2]), CAPTION).axes
-    assert [text.get_text() for text in published.texts].count("not published") == len(TABLES[2])
-    frame = pd.DataFrame([(INDUCTIVE, "Case1", "L5", 0.9)], columns=["method", "case", "structure", "value"])
+    _, published = mean_bars(summary.iloc[:0], TITLES[2], CAPTION).axes
+    assert [text.get_text() for text in published.texts].count("not published") == len(TITLES[2])
+    frame = pd.DataFrame([(INDUCTIVE.title, "Case1", "L5", 0.9)], columns=["method", "case", "structure", "value"])
     frame = frame.assign(fold="0+1", split="test", metric="dsc")
-    figure = mean_bars(summarise(frame, TABLES[2], "test"), list(TABLES[2]), CAPTION)
+    figure = mean_bars(summarise(frame, rows_of(2, TITLES[2]), "test"), TITLES[2], CAPTION)
     assert len(figure.axes[1].patches) == 5
     assert texts(figure).count("not published") == 1
 
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_titles_of_six_methods_do_not_overlap_and_stay_on_the_page(number):
-    methods = list(TABLES[number])
+    methods = TITLES[number]
     figure = side_by_side({"Case1": view(*methods)}, methods, CAPTION)
     figure.draw_without_rendering()
     boxes = [axes.title.get_window_extent() for axes in figure.axes]

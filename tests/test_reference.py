@@ -16,7 +16,7 @@ from sshsnet_core.evaluation.comparison import (
 )
 from sshsnet_core.evaluation.results import read_provenance, read_results
 from sshsnet_core.evaluation.tables import write_table
-from sshsnet_core.methods.rows import AS_RELEASED, CPS_COMPARISON, PARTITIONS, PARTS, SWITCHES, method_by_key
+from sshsnet_core.methods.rows import AS_RELEASED, CPS_COMPARISON, PARTITIONS, PARTS, SWITCHES, TITLES, method_by_key
 from sshsnet_core.study import REPOSITORY
 
 REFERENCE = REPOSITORY / "figures" / "reference"
@@ -41,7 +41,7 @@ OTHER_MACHINE = REFERENCE / "other_machine"
 def test_the_tables_follow_from_the_scores(kept: str, number: int, tmp_path: Path) -> None:
     folder = REPOSITORY / "figures" / kept
     scores = folder / "results"
-    write_table(tmp_path, number, read_results(scores), read_provenance(scores))
+    write_table(tmp_path, number, TITLES[number], read_results(scores), read_provenance(scores))
     pages = {page.name: page.read_text(encoding="utf-8") for page in tmp_path.iterdir()}
     assert f"table{number}.md" in pages
     assert pages == {page.name: page.read_text(encoding="utf-8") for page in folder.glob(f"table{number}*")}

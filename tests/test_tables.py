@@ -7,14 +7,13 @@ from sshsnet_core.evaluation.paper import TABLE_1, TABLE_2
 from sshsnet_core.evaluation.results import ResultsError, provenance
 from sshsnet_core.evaluation.summary import summarise
 from sshsnet_core.evaluation.tables import (
-    INDUCTIVE,
-    TABLES,
     table_blocks,
     table_latex,
     table_markdown,
     table_text,
     write_table,
 )
+from sshsnet_core.methods.rows import INDUCTIVE, TITLES
 from sshsnet_core.settings import load_settings
 
 #: method, fold, split, case, structure, DSC
@@ -134,7 +133,8 @@ def test_a_test_image_scored_for_two_ensembles_of_one_row_is_refused():
 
 
 def test_markdown_keeps_measured_and_published_apart_and_shows_missing_rows(results, origin):
-    measured, published = table_markdown(1, results, origin).split("## Table 1, by")[0].split("## Table 1, published")
+    means = table_markdown(1, TITLES[1], results, origin).split("## Table 1, by")[0]
+    measured, published = means.split("## Table 1, published")
     assert "86.09" in published
     assert "86.09" not in measured
     assert "not run yet" not in published
@@ -184,14 +184,14 @@ def test_the_caption_tells_each_row_s_pool_where_they_differ(origin):
     for sidecar in origin:
         if "2D nnU-Net" in sidecar["methods"]:
             sidecar["pool"] = "none"
-    text = caption(frame(ON_TEST), origin, TABLES[2], "test")
+    text = caption(frame(ON_TEST), origin, TITLES[2], "test")
     assert "ensemble of folds 0+1 of 5" in text
     assert "Unlabelled pools: none (2D nnU-Net); test (SSHSNet)." in text
     assert text.endswith("were the unlabelled pool): SSHSNet; the other rows are inductive.")
 
 
 def titles(number, results, origin):
-    return [block.title for block in table_blocks(number, results, origin)]
+    return [block.title for block in table_blocks(number, TITLES[number], results, origin)]
 
 
 def test_each_table_shows_its_own_split_then_the_published_numbers_then_the_other_split(origin):
@@ -215,38 +215,45 @@ def test_where_the_own_split_has_no_scores_the_other_comes_first_and_the_text_sa
         (origin[:4] + hidden, "truth of the test images is hidden"),
         (origin[:4], "No row has been run"),
     ):
-        first, second = table_blocks(2, results, sidecars)[:2]
+        first, second = table_blocks(2, TITLES[2], results, sidecars)[:2]
         assert first.title == "Table 2, measured on the held-out cases"
         assert why in first.text
         assert second.title == "Table 2, published"
-    assert "hidden" not in table_blocks(1, results, origin)[0].text
-    assert "No row has been run" not in table_blocks(1, results, origin)[0].text
+    assert "hidden" not in table_blocks(1, TITLES[1], results, origin)[0].text
+    assert "No row has been run" not in table_blocks(1, TITLES[1], results, origin)[0].text
 
 
 def test_nothing_run_at_all_still_shows_the_published_numbers(origin):
-    blocks = table_blocks(2, frame(FROZEN[4:5]).assign(method="something else"), origin)
+    blocks = table_blocks(2, TITLES[2], frame(FROZEN[4:5]).assign(method="something else"), origin)
     assert [block.title for block in blocks] == ["Table 2, measured on the test images", "Table 2, published"]
     assert blocks[0].text == "Not run yet."
 
 
 def test_table_2_has_a_row_of_our_own_without_published_numbers(origin):
     measured, published, *_ = table_blocks(
-        2, frame([*ON_TEST, (INDUCTIVE, "0+1", "test", "Case9", "L5", 0.65)]), origin
+        2, TITLES[2], frame([*ON_TEST, (INDUCTIVE.title, "0+1", "test", "Case9", "L5", 0.65)]), origin
     )
-    assert list(measured.cells.index) == [*TABLE_2, INDUCTIVE, "subjects"]
-    assert measured.cells.loc[INDUCTIVE, "L5"] == "65.00"
+    assert list(measured.cells.index) == [*TABLE_2, INDUCTIVE.title, "subjects"]
+    assert measured.cells.loc[INDUCTIVE.title, "L5"] == "65.00"
     assert list(published.cells.index) == list(TABLE_2)
 
 
+def test_a_row_that_is_new_is_a_line_of_its_table(origin):
+    scores = frame([*ON_TEST, ("Another U-Net", "0+1", "test", "Case9", "L5", 0.65)])
+    measured, published, *_ = table_blocks(2, [*TITLES[2], "Another U-Net"], scores, origin)
+    assert measured.cells.loc["Another U-Net", "L5"] == "65.00"
+    assert "Another U-Net" not in published.cells.index
+
+
 def test_mean_sd_and_n_of_every_structure_can_be_read(results, origin):
-    cells = table_blocks(1, results, origin)[2].cells
+    cells = table_blocks(1, TITLES[1], results, origin)[2].cells
     assert list(cells.columns) == ["SSHSNet-3D", "SSHSNet"]
     assert cells.loc["L5", "SSHSNet"] == "80.0 ± 10.0 (3)"
     assert cells.loc["L4", "SSHSNet"] == "60.0 (1)"
     assert cells.loc["T9", "SSHSNet"] == "-"
     assert cells.loc["mean of subjects", "SSHSNet"] == "65.0 ± 27.8 (3)"
-    assert "80.0 ± 10.0 (3)" in table_markdown(1, results, origin)
-    assert "80.0 ± 10.0 (3)" in table_latex(1, results, origin)
+    assert "80.0 ± 10.0 (3)" in table_markdown(1, TITLES[1], results, origin)
+    assert "80.0 ± 10.0 (3)" in table_latex(1, TITLES[1], results, origin)
 
 
 def test_the_statistics_stand_in_a_block_with_intervals_pairs_and_cost(origin):
@@ -259,7 +266,7 @@ def test_the_statistics_stand_in_a_block_with_intervals_pairs_and_cost(origin):
             "training, fold 0, stage 2": 30.0,
             "scoring": 999.0,
         }
-    block = table_blocks(1, frame(scores), origin)[3]
+    block = table_blocks(1, TITLES[1], frame(scores), origin)[3]
     assert block.title == "Table 1, statistics, on the held-out cases"
     assert "subjects, with one training a fold" in block.text
     other, ours = block.cells.loc["SSHSNet-3D"], block.cells.loc["SSHSNet"]
@@ -276,7 +283,7 @@ def test_the_statistics_stand_in_a_block_with_intervals_pairs_and_cost(origin):
 def test_latex_has_balanced_tables_and_escaped_captions(results, origin):
     for sidecar in origin:
         sidecar["profile"] = "my_own"
-    text = table_latex(1, results, origin)
+    text = table_latex(1, TITLES[1], results, origin)
     assert text.count("\\begin{tabular}") == text.count("\\end{tabular}") == text.count("\\end{table}") == 4
     assert "my\\_own" in text
     assert "DSC (\\%)" in text
@@ -289,30 +296,31 @@ def test_latex_has_balanced_tables_and_escaped_captions(results, origin):
 
 
 def test_the_terminal_print_has_a_line_a_row(results):
-    lines = table_text(1, results).splitlines()
+    lines = table_text(1, TITLES[1], results).splitlines()
     assert lines[0].split("  ")[-1].strip() == "published mean of classes"
     ours = next(text for text in lines if text.startswith("SSHSNet "))
     assert ours.split()[1:] == ["65.00", "46.67", "46.67", "86.09"]
     assert sum("not run yet" in text for text in lines) == 4
-    assert "on the held-out cases" in lines[-1]
+    assert "on the held-out cases, folds: 0, 1;" in lines[-1]
 
 
 def test_the_terminal_print_is_narrow_and_gives_our_intervals():
     for number in (1, 2):
         split, fold = ("validation", "0") if number == 1 else ("test", "0+1")
         cases = [(f"Case{i}", 0.5 + i / 20) for i in range(8)]
-        text = table_text(number, frame([(row, fold, split, c, "L5", v) for row in TABLES[number] for c, v in cases]))
+        scores = [(row, fold, split, c, "L5", v) for row in TITLES[number] for c, v in cases]
+        text = table_text(number, TITLES[number], frame(scores))
         assert max(map(len, text.splitlines())) < 120
         assert text.count("[") == 3
         assert "67.50 [" in next(line for line in text.splitlines() if line.startswith("SSHSNet "))
-    own = next(line for line in text.splitlines() if line.startswith(INDUCTIVE))
+    own = next(line for line in text.splitlines() if line.startswith(INDUCTIVE.title))
     assert own.split()[2:] == ["67.50"] * 3
 
 
 def test_all_files_of_a_table_are_written(tmp_path, results, origin):
     for number, other in ((1, "test_images"), (2, "validation")):
         folder = tmp_path / str(number)
-        write_table(folder, number, frame(FROZEN + ON_TEST), origin)
+        write_table(folder, number, TITLES[number], frame(FROZEN + ON_TEST), origin)
         stem = f"table{number}"
         names = [f"{stem}.csv", f"{stem}.md", f"{stem}.tex", f"{stem}_{other}.csv", f"{stem}_statistics.csv"]
         assert sorted(path.name for path in folder.iterdir()) == sorted(names)

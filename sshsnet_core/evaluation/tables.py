@@ -4,6 +4,7 @@ Table 1's own split is the validation (fivefold cross-validation), Table 2's the
 split, the published numbers, and the other split, so that one metric code compares all rows on both.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,9 +23,7 @@ from sshsnet_core.evaluation.results import SPLITS, write_text
 from sshsnet_core.evaluation.statistics import mean_intervals, statistics
 from sshsnet_core.evaluation.summary import CLASS_MEAN, MEANS, scores_by_subject, summarise
 
-#: Our own row of Table 2, for which the paper has no numbers: the test images are not in its unlabelled pool.
-INDUCTIVE = "SSHSNet, inductive"
-TABLES: dict[int, Published] = {1: TABLE_1, 2: {**TABLE_2, INDUCTIVE: {}}}
+PUBLISHED: dict[int, Published] = {1: TABLE_1, 2: TABLE_2}
 OWN_SPLIT = {1: "validation", 2: "test"}
 
 _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {"~": r"\~{}", "\\": r"\textbackslash{}"}
@@ -42,13 +41,19 @@ class Block(NamedTuple):
     cells: pd.DataFrame
 
 
-def table_blocks(number: int, results: pd.DataFrame, provenances: Provenances) -> list[Block]:
-    """Table ``number`` (1 or 2): the means on its own split, the published ones, those on the other split; then, for
-    each split, mean, sd and n of every structure, and the statistics.
+def rows_of(number: int, titles: Sequence[str]) -> Published:
+    """The lines of Table ``number`` (1 or 2): rows by title, each with the paper's numbers there, if it has any."""
+    return {title: PUBLISHED[number].get(title, {}) for title in titles}
+
+
+def table_blocks(number: int, titles: Sequence[str], results: pd.DataFrame, provenances: Provenances) -> list[Block]:
+    """Table ``number`` (1 or 2) with these rows: the means on its own split, the published ones, those on the other
+    split; then, for each split, mean, sd and n of every structure, and the statistics.
 
     Where the own split has no scores and the other has, the other comes first and the text says why.
     """
-    rows, splits = TABLES[number], _splits(number, results)
+    rows = rows_of(number, titles)
+    splits = _splits(number, rows, results)
     means, details = [], []
     for split in splits:
         words, summary = caption(results, provenances, rows, split), summarise(results, rows, split)
@@ -67,18 +72,18 @@ def table_blocks(number: int, results: pd.DataFrame, provenances: Provenances) -
     return [means[0], Block(f"Table {number}, published", _PUBLISHED_CAPTION[number], print_out), *means[1:], *details]
 
 
-def table_markdown(number: int, results: pd.DataFrame, provenances: Provenances) -> str:
+def table_markdown(number: int, titles: Sequence[str], results: pd.DataFrame, provenances: Provenances) -> str:
     """Table ``number`` (1 or 2) for reading, block by block."""
     parts = [f"# Table {number}"]
-    for title, text, cells in table_blocks(number, results, provenances):
+    for title, text, cells in table_blocks(number, titles, results, provenances):
         parts += [f"## {title}", text, cells.to_markdown(disable_numparse=True, colalign=_alignment(cells))]
     return "\n\n".join(parts) + "\n"
 
 
-def table_latex(number: int, results: pd.DataFrame, provenances: Provenances) -> str:
+def table_latex(number: int, titles: Sequence[str], results: pd.DataFrame, provenances: Provenances) -> str:
     """The same blocks as LaTeX tables; they need the packages booktabs and graphicx."""
     parts = ["% Generated; needs \\usepackage{booktabs,graphicx}."]
-    for index, (title, text, cells) in enumerate(table_blocks(number, results, provenances)):
+    for index, (title, text, cells) in enumerate(table_blocks(number, titles, results, provenances)):
         tabular = cells.reset_index().to_latex(index=False, escape=True, column_format="l" + "r" * cells.shape[1])
         parts.append(
             "\\begin{table}\n"
@@ -88,27 +93,32 @@ def table_latex(number: int, results: pd.DataFrame, provenances: Provenances) ->
     return "\n\n".join(parts) + "\n"
 
 
-def table_text(number: int, results: pd.DataFrame) -> str:
+def table_text(number: int, titles: Sequence[str], results: pd.DataFrame) -> str:
     """The overall means of Table ``number`` for a terminal, one line a row, on the split that comes first in it."""
-    rows, split = TABLES[number], _splits(number, results)[0]
+    rows = rows_of(number, titles)
+    split = _splits(number, rows, results)[0]
     summary = summarise(results, rows, split)
     cells = measured_cells(summary, rows)[list(MEANS)].loc[list(rows)]
     ours = scores_by_subject(results, OURS, split).to_numpy()
     cells.loc[OURS] = [mean + interval(*ends) for mean, ends in zip(cells.loc[OURS], mean_intervals(ours), strict=True)]
     cells[f"published {CLASS_MEAN}"] = published_cells(summary, rows)[CLASS_MEAN].reindex(cells.index, fill_value="")
     table = cells.to_markdown(tablefmt="simple", disable_numparse=True, colalign=_alignment(cells))
-    return f"{table}\n\nDSC (%) on {IMAGES[split]}; in brackets, 95 % intervals over subjects, one training a fold."
+    folds = ", ".join(sorted(set(results.loc[_of(results, rows, split), "fold"]))) or "none"
+    told = "in brackets, 95 % intervals over subjects, one training a fold"
+    return f"{table}\n\nDSC (%) on {IMAGES[split]}, folds: {folds}; {told}."
 
 
-def write_table(folder: Path, number: int, results: pd.DataFrame, provenances: Provenances) -> None:
+def write_table(
+    folder: Path, number: int, titles: Sequence[str], results: pd.DataFrame, provenances: Provenances
+) -> None:
     """Writes ``table<N>.md``, ``.tex``, and tidy CSV files: ``table<N>.csv`` (its own split and the published numbers),
     ``table<N>_statistics.csv`` (both splits), and ``table<N>_<images>.csv`` (the other split), if any.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    rows, own = TABLES[number], OWN_SPLIT[number]
-    write_text(folder / f"table{number}.md", table_markdown(number, results, provenances))
-    write_text(folder / f"table{number}.tex", table_latex(number, results, provenances))
+    rows, own = rows_of(number, titles), OWN_SPLIT[number]
+    write_text(folder / f"table{number}.md", table_markdown(number, titles, results, provenances))
+    write_text(folder / f"table{number}.tex", table_latex(number, titles, results, provenances))
     write_text(folder / f"table{number}.csv", _csv(summarise(results, rows, own)))
     tidy = [statistics(results, provenances, rows, split).assign(split=split) for split in SPLITS]
     columns = ["split", *tidy[0].columns.drop("split")]
@@ -120,15 +130,19 @@ def write_table(folder: Path, number: int, results: pd.DataFrame, provenances: P
         write_text(folder / f"table{number}_{name}.csv", _csv(summary[summary["source"] == "measured"]))
 
 
+def _of(results: pd.DataFrame, rows: Published, split: str) -> "pd.Series[bool]":
+    return (results["split"] == split) & results["method"].isin(list(rows))
+
+
 def _scored(results: pd.DataFrame, rows: Published, split: str) -> bool:
-    return bool(((results["split"] == split) & results["method"].isin(list(rows))).any())
+    return bool(_of(results, rows, split).any())
 
 
-def _splits(number: int, results: pd.DataFrame) -> list[str]:
+def _splits(number: int, rows: Published, results: pd.DataFrame) -> list[str]:
     """The splits to show, the table's own first unless it has no scores and the other has."""
     own = OWN_SPLIT[number]
     in_order = sorted(SPLITS, key=lambda split: split != own)
-    return [split for split in in_order if _scored(results, TABLES[number], split)] or [own]
+    return [split for split in in_order if _scored(results, rows, split)] or [own]
 
 
 def _why_not_own(number: int, provenances: Provenances) -> str:

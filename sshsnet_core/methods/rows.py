@@ -48,6 +48,8 @@ BASELINES = (
 INDUCTIVE = Method("sshsnet-inductive", "SSHSNet, inductive", SSHSNet(Stage1(True, True, pool="held-out"), "ctam"))
 
 TABLE_2 = (*BASELINES, OURS, INDUCTIVE)
+#: The lines of the tables, for who draws them.
+TITLES = {number: [row.title for row in rows] for number, rows in ((1, TABLE_1), (2, TABLE_2))}
 
 #: CPS as `mini` sets it takes nearly three times as long as one network on labels; so does this.
 EQUAL_TIME = Method(

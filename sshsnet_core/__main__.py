@@ -41,8 +41,8 @@ def _study(arguments: argparse.Namespace) -> None:
         raise SettingsError(f"{arguments.target} is compared on fold 0 alone: leave FOLDS at 1.")
     targets = [arguments.target]
     if arguments.target not in GRIDS:
-        row = method_by_key(arguments.target)
-        targets = [f"{row.key}_fold{fold}_seed{study.seed}".replace("-", "_") for fold in range(arguments.folds)]
+        # Its test images, and so its trainings on all of the folds.
+        targets = [f"{method_by_key(arguments.target).key}_test".replace("-", "_")]
     # Snakemake and the notebooks run in folders of their own.
     profile = arguments.profile if arguments.profile in PROFILES else str(_path(arguments.profile).resolve())
     config = [f"{name}={getattr(arguments, name):g}" for name in ("folds", "effort")]
@@ -58,9 +58,19 @@ def _study(arguments: argparse.Namespace) -> None:
         numbers = (1,) if arguments.target == "table1" else (1, 2)
         texts = {number: table_text(number, TITLES[number], study.results()) for number in numbers}
         print(*(f"\nTable {number}\n\n{text}" for number, text in texts.items()), sep="\n")
-    if arguments.target not in GRIDS:
-        print("\nTest images are segmented by make study, or by notebook 05_test_set for the rows that are trained.")
     print(f"\nTables and pictures: {study.figures}\nExecuted notebooks: {study.work / 'executed'}")
+
+
+def _test(arguments: argparse.Namespace) -> None:
+    from sshsnet_core.scoring import score_test
+    from sshsnet_core.study import Study
+
+    study = Study.open(arguments.profile, arguments.effort, arguments.seed)
+    if not study.cohort.unlabelled:
+        print("The cohort has no test images.")
+        return
+    score_test(study, arguments.method, range(arguments.folds))
+    print(f"Label maps: {study.work / 'predictions' / arguments.method / 'test'}")
 
 
 def _predict(arguments: argparse.Namespace) -> None:
@@ -149,6 +159,11 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--folds", type=int, default=1, help="how many of the folds to run (default 1)")
     study.set_defaults(run=_study)
 
+    test = commands.add_parser("test", help="segment and score the test images with a row that the study has trained")
+    test.add_argument("method", metavar="ROW", help="the row, e.g. cotr (`make study ROW=cotr` ends with it)")
+    test.add_argument("--folds", type=_count, default=1, help="how many folds' networks vote together (default 1)")
+    test.set_defaults(run=_test)
+
     predict = commands.add_parser("predict", help="segment volumes with the networks that come with the package")
     predict.add_argument("images", type=_path, nargs="+", metavar="SCAN", help="a NIfTI or MetaImage volume")
     predict.add_argument("-o", "--output", type=_path, required=True, help="the folder for label map, picture and JSON")
@@ -181,11 +196,12 @@ def _parser() -> argparse.ArgumentParser:
     real.add_argument("--profile", default="real", help="whose networks (default real)")
     real.set_defaults(run=_real)
 
-    for command in (weights_command, adapt):
+    for command in (test, weights_command, adapt):
         command.add_argument("--seed", type=int, default=0, help="of the training (default 0)")
-    for command in (phantom, study):
+    for command in (phantom, study, test):
         command.add_argument("--profile", default="mini", help=f"{', '.join(PROFILES)} or a YAML file (default mini)")
-    study.add_argument("--effort", type=float, default=1.0, help="multiplies every step count (default 1)")
+    for command in (study, test):
+        command.add_argument("--effort", type=float, default=1.0, help="multiplies every step count (default 1)")
     return parser
 
 

@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "transfer": GROUND | {"data", "evaluation", "learning.training", "methods", "model", "pictures", "scan", "study"},
     "measurement": GROUND | {"data", "evaluation", "methods", "pictures", "study", "transfer"},
     "__main__": GROUND
-    | {"data", "evaluation", "gpus", "measurement", "model", "scan", "study", "transfer"}
+    | {"data", "evaluation", "gpus", "measurement", "model", "scan", "scoring", "study", "transfer"}
     | {"methods.rows", "methods.weights"},
 }
 #: Libraries that read volumes: only data may know of them.

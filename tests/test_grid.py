@@ -32,6 +32,8 @@ def test_the_grids_train_every_row_of_their_tables(tmp_path: Path) -> None:
 def test_table_1_alone_trains_its_rows_and_no_others(tmp_path: Path) -> None:
     told = jobs_to_run(tmp_path, {**os.environ, "SSHSNET_RUNS": str(tmp_path / "runs")}, "table1", folds=2)
     assert told & jobs(rows.METHODS.values(), folds=5) == jobs(rows.TABLE_1, folds=2)
+    tests = {name for name in told if name.endswith("_test")}
+    assert tests == {f"{method.key}_test".replace("-", "_") for method in rows.TABLE_1}
     assert {"test_set_table1", "tables_and_figures_table1"} <= told
 
 

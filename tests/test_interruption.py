@@ -34,7 +34,8 @@ def environment(tmp_path: Path) -> dict[str, str]:
 def test_killed_study_goes_on(environment: dict[str, str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sshsnet_core", "study", ROW, "--profile", environment["SSHSNET_PROFILE"]]
     work = tmp_path / "runs" / "longer" / "effort1-seed0"
-    page, scores = work / "2d-scratch" / "fold0" / "history.csv", work / "results" / f"{ROW}-fold0-validation.csv"
+    page = work / "2d-scratch" / "fold0" / "history.csv"
+    scores, of_test_images = (work / "results" / f"{ROW}-{split}.csv" for split in ("fold0-validation", "test"))
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True) as first:
         while first.poll() is None and not page.exists():
             time.sleep(0.02)
@@ -49,3 +50,4 @@ def test_killed_study_goes_on(environment: dict[str, str], tmp_path: Path) -> No
     # Their seconds, too: these epochs were trained once.
     pd.testing.assert_frame_equal(history.head(len(interrupted)), interrupted)
     assert scores.exists()
+    assert of_test_images.exists()

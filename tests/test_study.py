@@ -243,13 +243,21 @@ def test_runs_and_figures_are_counted_from_the_repository(monkeypatch: pytest.Mo
 
 def test_scores_that_somebody_deleted_are_measured_again(study: Study, environment: dict[str, str]) -> None:
     """As errors advise for a damaged file; the tables, which are there, do not hide that it is gone."""
-    path, mark = study.result_path("cotr", "test", 0), study.work / "test_set_all.done"
+    path, mark = study.result_path("cotr", "test", 0), study.work / "predictions" / "cotr" / "test.done"
     content = path.read_bytes()
     path.unlink()
     assert not study.is_measured("cotr", "test", 0)
     assert "CoTr" not in set(study.results().query("split == 'test'")["method"])
-    assert jobs_to_run(REPOSITORY, environment) == {"test_set_all", "tables_and_figures_all", "all"}
+    jobs = {"cotr_test", "test_set_all", "tables_and_figures_all", "all"}
+    assert jobs_to_run(REPOSITORY, environment) == jobs
     path.write_bytes(content)
+    mark.touch()
+    # And scores of other folds than those that are asked for, which a notebook has left.
+    sidecar = path.with_suffix(".json")
+    told = sidecar.read_text()
+    sidecar.write_text(json.dumps({**json.loads(told), "fold": "0+1"}))
+    assert jobs_to_run(REPOSITORY, environment) == jobs
+    sidecar.write_text(told)
     mark.touch()
 
 

@@ -142,7 +142,8 @@ class TrainingSettings(_Frozen):
 
 
 class SpineParseNetSettings(_Frozen):
-    """SpineParseNet (Pang et al. 2021), a row of Table 2; the defaults are the published sizes and schedules.
+    """SpineParseNet (Pang et al. 2021), a row of Table 2; the defaults are the published sizes and schedules
+    (but for what ``methods.spineparsenet.SpineParseNet`` lists).
 
     The steps are those in which about 138 training cases, or their slices, are seen once an epoch. ``parts`` is ours:
     into how many the training cases are divided, so that coarse networks score cases that they have not seen.

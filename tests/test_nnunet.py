@@ -262,6 +262,18 @@ def test_upside_down_is_what_mirrors_and_turns(
     assert trainer.inference_allowed_mirroring_axes == (axes or None)
 
 
+def test_as_released_a_long_slice_is_mirrored_and_hardly_turned(cases: list[StoredCase], tmp_path: Path) -> None:
+    """As long as the patches of `mini` and of the paper."""
+    system, own = NNUNet("2d", upside_down=True), job(cases, tmp_path, patch_2d=(64, 32))
+    dataset = prepare(own, "2d")
+    with environment(dataset.folder, tmp_path / "runs"):
+        trainer = system._trainer(own, dataset, system._training(own))
+        rotation, _, _, mirror = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+    assert dataset.plans["configurations"]["2d"]["patch_size"] == [64, 32]
+    np.testing.assert_allclose(np.rad2deg(rotation), (-15, 15))
+    assert mirror == (0, 1)
+
+
 def test_a_slice_is_not_mirrored(cases: list[StoredCase], tmp_path: Path) -> None:
     """Left and right are not in it, and back to front it is no possible spine."""
     system, own = NNUNet("2d"), job(cases, tmp_path)

@@ -160,7 +160,7 @@ def provenance(
     durations_s: Mapping[str, float],
 ) -> dict[str, Any]:
     """What a sidecar says. ``durations_s`` maps what was done (training, inference, ...) to seconds."""
-    packages = ("torch", "monai", "segmentation-models-pytorch", "timm", "numpy", "scipy")
+    packages = ("torch", "monai", "segmentation-models-pytorch", "timm", "nnunetv2", "numpy", "scipy")
     return {
         "profile": settings.name,
         "settings": settings.model_dump(mode="json"),

@@ -60,7 +60,9 @@ def environment(dataset: Path, results: Path, data_workers: int = 1) -> Iterator
     try:
         yield
     finally:
-        os.environ.clear()
+        # Name by name: other threads, which score meanwhile, must never find it empty.
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
         os.environ.update(before)
         matplotlib.use(backend)
 

@@ -61,16 +61,18 @@ def _study(arguments: argparse.Namespace) -> None:
     print(f"\nTables and pictures: {study.figures}\nExecuted notebooks: {study.work / 'executed'}")
 
 
-def _test(arguments: argparse.Namespace) -> None:
+def _test_images(arguments: argparse.Namespace) -> None:
+    from sshsnet_core.methods.rows import method_by_key
     from sshsnet_core.scoring import score_test
     from sshsnet_core.study import Study
 
     study = Study.open(arguments.profile, arguments.effort, arguments.seed)
+    row = method_by_key(arguments.method)
     if not study.cohort.unlabelled:
         print("The cohort has no test images.")
         return
-    score_test(study, arguments.method, range(arguments.folds))
-    print(f"Label maps: {study.work / 'predictions' / arguments.method / 'test'}")
+    score_test(study, row.key, range(arguments.folds))
+    print(f"Label maps: {study.work / 'predictions' / row.key / 'test'}")
 
 
 def _predict(arguments: argparse.Namespace) -> None:
@@ -159,10 +161,11 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--folds", type=int, default=1, help="how many of the folds to run (default 1)")
     study.set_defaults(run=_study)
 
-    test = commands.add_parser("test", help="segment and score the test images with a row that the study has trained")
-    test.add_argument("method", metavar="ROW", help="the row, e.g. cotr (`make study ROW=cotr` ends with it)")
-    test.add_argument("--folds", type=_count, default=1, help="how many folds' networks vote together (default 1)")
-    test.set_defaults(run=_test)
+    images = "segment and score the test images with a row that the study has trained"
+    test_images = commands.add_parser("test-images", help=images)
+    test_images.add_argument("method", metavar="ROW", help="the row, e.g. cotr (`make study ROW=cotr` ends with it)")
+    test_images.add_argument("--folds", type=_count, default=1, help="how many folds' networks vote (default 1)")
+    test_images.set_defaults(run=_test_images)
 
     predict = commands.add_parser("predict", help="segment volumes with the networks that come with the package")
     predict.add_argument("images", type=_path, nargs="+", metavar="SCAN", help="a NIfTI or MetaImage volume")
@@ -196,11 +199,11 @@ def _parser() -> argparse.ArgumentParser:
     real.add_argument("--profile", default="real", help="whose networks (default real)")
     real.set_defaults(run=_real)
 
-    for command in (test, weights_command, adapt):
+    for command in (test_images, weights_command, adapt):
         command.add_argument("--seed", type=int, default=0, help="of the training (default 0)")
-    for command in (phantom, study, test):
+    for command in (phantom, study, test_images):
         command.add_argument("--profile", default="mini", help=f"{', '.join(PROFILES)} or a YAML file (default mini)")
-    for command in (study, test):
+    for command in (study, test_images):
         command.add_argument("--effort", type=float, default=1.0, help="multiplies every step count (default 1)")
     return parser
 

@@ -112,6 +112,8 @@ def test_a_dataset_whose_making_was_interrupted_is_completed(
 def test_environment_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("nnUNet_results", "mine")
     before, backend = dict(os.environ), matplotlib.get_backend()
+    # Other threads read it meanwhile.
+    monkeypatch.setattr(os.environ, "clear", lambda: pytest.fail("the environment was empty for a moment"))
     with environment(tmp_path, tmp_path):
         assert os.environ["nnUNet_results"] == str(tmp_path)  # noqa: SIM112
         os.environ["LEFT"] = "behind"
@@ -263,7 +265,7 @@ def test_upside_down_is_what_mirrors_and_turns(
 
 
 def test_as_released_a_long_slice_is_mirrored_and_hardly_turned(cases: list[StoredCase], tmp_path: Path) -> None:
-    """As long as the patches of `mini` and of the paper."""
+    """More than 1.5 times as long as wide, as the 2D patches of every profile but `smoke` are."""
     system, own = NNUNet("2d", upside_down=True), job(cases, tmp_path, patch_2d=(64, 32))
     dataset = prepare(own, "2d")
     with environment(dataset.folder, tmp_path / "runs"):

@@ -49,9 +49,8 @@ def test_a_cohort_without_t9_and_without_test_images_gets_to_its_tables(study: S
     run("01_preprocessing")
     run("05_test_set")
     # As the grid asks of every row.
-    test = [sys.executable, "-m", "sshsnet_core", "test", WITHOUT_CPS.key]
-    test = [sys.executable, "-m", "sshsnet_core", "test", WITHOUT_CPS.key]
-    asked = subprocess.run(test, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "sshsnet_core", "test-images", WITHOUT_CPS.key]
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (asked.returncode, asked.stdout) == (0, "The cohort has no test images.\n")
     run("06_tables_and_figures")
     results = study.results()

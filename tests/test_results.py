@@ -90,7 +90,7 @@ def test_the_sidecar_says_what_made_the_results(tmp_path):
     assert (sidecar["seed"], sidecar["effort"], sidecar["device"]) == (7, 0.5, "cpu")
     assert sidecar["durations_s"] == {"training": 1.5}
     assert sidecar["methods"] == ["SSHSNet"]
-    assert {"python", "torch", "monai"} <= set(sidecar["versions"])
+    assert {"python", "torch", "monai", "nnunetv2"} <= set(sidecar["versions"])
 
 
 @pytest.mark.parametrize(

@@ -243,7 +243,7 @@ def test_runs_and_figures_are_counted_from_the_repository(monkeypatch: pytest.Mo
 
 def test_scores_that_somebody_deleted_are_measured_again(study: Study, environment: dict[str, str]) -> None:
     """As errors advise for a damaged file; the tables, which are there, do not hide that it is gone."""
-    path, mark = study.result_path("cotr", "test", 0), study.work / "predictions" / "cotr" / "test.done"
+    path, mark = study.result_path("cotr", "test", 0), study.work / "predictions" / "cotr" / "test-0.done"
     content = path.read_bytes()
     path.unlink()
     assert not study.is_measured("cotr", "test", 0)
@@ -257,6 +257,12 @@ def test_scores_that_somebody_deleted_are_measured_again(study: Study, environme
     told = sidecar.read_text()
     sidecar.write_text(json.dumps({**json.loads(told), "fold": "0+1"}))
     assert jobs_to_run(REPOSITORY, environment) == jobs
+    # Whoever asks for one fold takes no mark of five folds away.
+    of_five = mark.with_name("test-0+1+2+3+4.done")
+    of_five.touch()
+    jobs_to_run(REPOSITORY, environment)
+    assert of_five.exists()
+    of_five.unlink()
     sidecar.write_text(told)
     mark.touch()
 

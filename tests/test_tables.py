@@ -301,7 +301,7 @@ def test_the_terminal_print_has_a_line_a_row(results):
     ours = next(text for text in lines if text.startswith("SSHSNet "))
     assert ours.split()[1:] == ["65.00", "46.67", "46.67", "86.09"]
     assert sum("not run yet" in text for text in lines) == 4
-    assert "on the held-out cases, folds: 0, 1;" in lines[-1]
+    assert "on the held-out cases, folds: SSHSNet 0, 1; SSHSNet-3D 0;" in lines[-1]
 
 
 def test_the_terminal_print_is_narrow_and_gives_our_intervals():

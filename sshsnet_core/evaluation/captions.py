@@ -38,7 +38,7 @@ def caption(
     return (
         f"{shown} on {IMAGES[split]}, in native space. Cohort {each('cohort', 'name')} "
         f"({each('cohort', 'fingerprint')}), profile {each('profile')}, "
-        f"{_folds(told, each('settings', 'cohort', 'folds'), split)}, seed {each('seed')}, effort {each('effort')}. "
+        f"{folds_of(told, split, each('settings', 'cohort', 'folds'))}, seed {each('seed')}, effort {each('effort')}. "
         f"{_pools(sidecars, methods, split)}"
     )
 
@@ -73,13 +73,15 @@ STATISTICS_WORDS = (
 )
 
 
-def _folds(shown: pd.DataFrame, of: str, split: str) -> str:
+def folds_of(shown: pd.DataFrame, split: str, total: str = "") -> str:
+    """Which folds, of how many, these results of a split are of; row by row where rows differ."""
+    of = f" of {total}" if total else ""
     folds = shown.groupby("method", sort=False)["fold"].agg(lambda f: ", ".join(sorted(set(f))))
     one = "ensemble of folds" if split == "test" else "folds"
     if folds.nunique() == 1:
         which = folds.iloc[0]
-        return f"{one if ',' in which or '+' in which else 'fold'} {which} of {of}"
-    return f"{one} of {of}: " + "; ".join(f"{method} {which}" for method, which in folds.items())
+        return f"{one if ',' in which or '+' in which else 'fold'} {which}{of}"
+    return f"{one}{of}: " + "; ".join(f"{method} {which}" for method, which in folds.items())
 
 
 def _pools(sidecars: Provenances, methods: Sequence[str], split: str) -> str:

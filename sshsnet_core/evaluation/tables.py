@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from sshsnet_core.evaluation.captions import IMAGES, STATISTICS_WORDS, Provenances, caption, notes
+from sshsnet_core.evaluation.captions import IMAGES, STATISTICS_WORDS, Provenances, caption, folds_of, notes
 from sshsnet_core.evaluation.cells import (
     interval,
     measured_cells,
@@ -103,9 +103,9 @@ def table_text(number: int, titles: Sequence[str], results: pd.DataFrame) -> str
     cells.loc[OURS] = [mean + interval(*ends) for mean, ends in zip(cells.loc[OURS], mean_intervals(ours), strict=True)]
     cells[f"published {CLASS_MEAN}"] = published_cells(summary, rows)[CLASS_MEAN].reindex(cells.index, fill_value="")
     table = cells.to_markdown(tablefmt="simple", disable_numparse=True, colalign=_alignment(cells))
-    folds = ", ".join(sorted(set(results.loc[_of(results, rows, split), "fold"]))) or "none"
-    told = "in brackets, 95 % intervals over subjects, one training a fold"
-    return f"{table}\n\nDSC (%) on {IMAGES[split]}, folds: {folds}; {told}."
+    shown = results[_measured_on(split, results, rows)]
+    told = [f"DSC (%) on {IMAGES[split]}"] + ([] if shown.empty else [folds_of(shown, split)])
+    return f"{table}\n\n{', '.join(told)}; in brackets, 95 % intervals over subjects, one training a fold."
 
 
 def write_table(
@@ -130,12 +130,12 @@ def write_table(
         write_text(folder / f"table{number}_{name}.csv", _csv(summary[summary["source"] == "measured"]))
 
 
-def _of(results: pd.DataFrame, rows: Published, split: str) -> "pd.Series[bool]":
+def _measured_on(split: str, results: pd.DataFrame, rows: Published) -> "pd.Series[bool]":
     return (results["split"] == split) & results["method"].isin(list(rows))
 
 
 def _scored(results: pd.DataFrame, rows: Published, split: str) -> bool:
-    return bool(_of(results, rows, split).any())
+    return bool(_measured_on(split, results, rows).any())
 
 
 def _splits(number: int, rows: Published, results: pd.DataFrame) -> list[str]:

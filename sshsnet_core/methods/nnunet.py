@@ -59,8 +59,8 @@ class NNUNetTraining:
 class NNUNet:
     """``configuration`` is nnU-Net's; ``network`` puts CoTr in the U-Net's place, with the corrected or the released
     order of its coordinates; ``upside_down`` mirrors along all axes and turns flat 3D patches by up to 180 degrees, as
-    released (long 2D patches, as a spine's, it turns by 15), where else 3D networks mirror left to right at most. What
-    is mirrored in training is so at test time, too."""
+    released (long 2D patches, as a spine's, by up to 15), where else 3D networks mirror left to right at most. What is
+    mirrored in training is so at test time, too."""
 
     configuration: Configuration
     network: Literal["unet", "cotr", "cotr-released-order"] = "unet"

@@ -48,7 +48,7 @@ BASELINES = (
 INDUCTIVE = Method("sshsnet-inductive", "SSHSNet, inductive", SSHSNet(Stage1(True, True, pool="held-out"), "ctam"))
 
 TABLE_2 = (*BASELINES, OURS, INDUCTIVE)
-#: The lines of the tables, for who draws them.
+#: The titles of each table's rows, by its number: evaluation, which must not know the methods, is told them.
 TITLES = {number: [row.title for row in rows] for number, rows in ((1, TABLE_1), (2, TABLE_2))}
 
 #: CPS as `mini` sets it takes nearly three times as long as one network on labels; so does this.
@@ -59,8 +59,8 @@ EQUAL_TIME = Method(
 #: The titles that say what CPS is worth: at equal steps the first two, at equal time the last two.
 CPS_COMPARISON = ("SSHSNet-2D-w/o-CPS", "SSHSNet-2D-CPS", EQUAL_TIME.title)
 
-#: The baselines as their authors released them, where that turns spines upside down, mixes up axes or shows the second
-#: stage what the first has learnt by heart.
+#: The baselines as their authors released them, where that mirrors or turns spines upside down, mixes up axes or shows
+#: the second stage what the first has learnt by heart.
 AS_RELEASED = (
     Method("nnunet-2d-released", "2D nnU-Net, upside down", NNUNet("2d", upside_down=True)),
     Method("nnunet-3d-released", "3D nnU-Net, upside down", NNUNet("3d_fullres", upside_down=True)),

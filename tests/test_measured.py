@@ -297,7 +297,7 @@ def test_the_baselines_as_released_have_measured_what_is_told() -> None:
     p_order, p_in_sample = (f"{p:.2g}".lstrip("0") for p in of["p"].round(3).iloc[2:])
     told = words(MEASURED)
     assert f"upside down, costs 2D nnU-Net {-flat:.0f} points in so few steps" in told
-    assert f"turning by up to 180 degrees, 3D nnU-Net {-deep:.0f}, 6 of which are mirroring left to right" in told
+    assert f"turning by up to 180 degrees, 3D nnU-Net {-deep:.0f}, where mirroring left to right alone costs 6" in told
     assert f"CoTr's order of coordinates costs {-order:.0f} (p {p_order}," in told
     assert f"SpineParseNet's in-sample coarse maps gain {in_sample:.0f} (p {p_in_sample})" in told
 

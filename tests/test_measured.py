@@ -316,7 +316,7 @@ def test_mirroring_left_to_right_has_measured_what_is_told() -> None:
     assert "costs 3D nnU-Net 4 points and more and changes CoTr by half a point at most" in told
     costs = of["3D nnU-Net", False] - of["3D nnU-Net", True]
     assert costs.min() > 4
-    # Of what `released` costs on fold 0.
+    # As told beside what `released` costs on fold 0.
     assert round(costs["0"]) == 6
     assert (of["CoTr", False] - of["CoTr", True]).abs().max() <= 0.5
 
